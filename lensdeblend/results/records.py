@@ -1,0 +1,173 @@
+"""What the five verbs return.
+
+Images are `~astropy.nddata.NDData` of the input's class. ``meta`` holds the provenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from astropy.nddata import NDData
+from astropy.table import QTable
+
+from lensdeblend.results.base import Result
+from lensdeblend.scenes import Observation, Scene
+
+__all__ = ["Deblending", "Generation", "Reconstruction", "Simulation", "SuperResolution"]
+
+BandedImage = NDData | Mapping[str, NDData]
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation(Result):
+    """A simulated image with its truth.
+
+    Attributes
+    ----------
+    image : NDData
+        What the telescope would record, with variance and PSF.
+    noiseless : NDData
+        The same without noise.
+    scene, observation
+        What was simulated, and how.
+    sources : list of NDData
+        Each galaxy alone, as seen (lensed where there is a lens) through the PSF, without noise.
+    source : NDData or None
+        The source plane before the PSF, on its own finer grid (lens scenes).
+    unlensed : NDData or None
+        The source as it would be seen without the lens: input grid and PSF (lens scenes).
+    catalog : QTable
+        True values, one row a source.
+    """
+
+    image: BandedImage
+    noiseless: BandedImage
+    scene: Scene
+    observation: Observation
+    sources: list[BandedImage]
+    source: BandedImage | None = None
+    unlensed: BandedImage | None = None
+    catalog: QTable | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction(Result):
+    """The unlensed source, the lens, and how well they explain the data.
+
+    Attributes
+    ----------
+    source : NDData
+        The source plane before the PSF, on its own finer grid and WCS.
+    unlensed : NDData
+        That source as it would be seen unlensed: input grid, input PSF.
+    parameters : QTable
+        One row: ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``, ``center_y``, ``gamma1``, ``gamma2`` and what else the method
+        fits, each with a ``_err`` column (NaN where the method has no error).
+    covariance : ndarray or None
+        Of the parameters, in the order of ``parameters`` (without the ``_err`` columns), angles in arcsec.
+    samples : QTable or None
+        Posterior samples.
+    model, residual : NDData
+        Forward model; (data - model) / sigma.
+    lens_light : NDData or None
+        The lens galaxy alone, through the PSF.
+    chi2 : float
+        Reduced chi-square over unmasked pixels.
+    flags : tuple of str
+        Empty when nothing is wrong.
+    curves : QTable or None
+        Critical curves (``x``, ``y``) and caustics (``source_x``, ``source_y``) in arcsec, numbered by ``curve``.
+    """
+
+    source: BandedImage
+    unlensed: BandedImage
+    parameters: QTable
+    covariance: np.ndarray | None
+    samples: QTable | None
+    model: BandedImage
+    residual: BandedImage
+    lens_light: BandedImage | None
+    chi2: float
+    flags: tuple[str, ...] = ()
+    curves: QTable | None = None
+    image: BandedImage | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Deblending(Result):
+    """One image and one catalogue row a galaxy.
+
+    Attributes
+    ----------
+    sources : list of NDData or of {band: NDData}
+        Noise-free model of each galaxy on the input's grid, through its PSF.
+    shares : list of NDData or of {band: NDData}
+        The data divided among the sources; they sum to the data.
+    catalog : QTable
+        ``id``, ``x``, ``y``, ``sky`` where there is a WCS, ``flux``, ``flux_err``, ``e1``, ``e2``, ``radius``, ``blendedness``, ``flags``;
+        one row a source; ``flux`` is a column a band for several bands.
+    segmentation : photutils.segmentation.SegmentationImage or None
+    model, residual : NDData
+        Forward model; (data - model) / sigma.
+    chi2 : float
+    """
+
+    sources: list[BandedImage]
+    shares: list[BandedImage]
+    catalog: QTable
+    segmentation: Any
+    model: BandedImage
+    residual: BandedImage
+    chi2: float
+    image: BandedImage | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Generation(Result):
+    """Galaxies and their properties.
+
+    Attributes
+    ----------
+    images : list of NDData or of {band: NDData}
+        PSF-free unless a PSF was asked for.
+    catalog : QTable
+        Wished and measured properties, one row a galaxy.
+    """
+
+    images: list[BandedImage]
+    catalog: QTable
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class SuperResolution(Result):
+    """A finer image of a strong lens.
+
+    Attributes
+    ----------
+    image : NDData
+        Noise-free, through the input's PSF, WCS refined by the factor.
+    intrinsic : NDData
+        The same before the PSF.
+    source : NDData or None
+    deflection : tuple of NDData or None
+        (x, y), arcsec.
+    convergence : NDData or None
+    parameters : QTable or None
+    chi2 : float
+    """
+
+    image: BandedImage
+    intrinsic: BandedImage
+    source: BandedImage | None
+    deflection: tuple[NDData, NDData] | None
+    convergence: NDData | None
+    parameters: QTable | None
+    chi2: float
+    meta: Mapping[str, Any] = field(default_factory=dict)
