@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 __all__ = ["Method"]
+
+_TARGET = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,17 @@ class Method:
         Importable modules the method needs beyond the package's core.
     reference : str
         Bibcode of the paper.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a field could not be meant: the record is refused where it is written, not where it is used.
+
+    Examples
+    --------
+    >>> from lensdeblend.plugins import Method
+    >>> Method(name="mine", target="my_package.methods:Mine", summary="One line about it").name
+    'mine'
     """
 
     name: str
@@ -30,3 +44,15 @@ class Method:
     summary: str = ""
     requires: tuple[str, ...] = ()
     reference: str = ""
+
+    def __post_init__(self):
+        for field in ("name", "target", "summary", "reference"):
+            if not isinstance(getattr(self, field), str):
+                raise TypeError(f"Method.{field} must be a str; got {getattr(self, field)!r}")
+        if not self.name or "::" in self.name or self.name != self.name.strip():
+            raise ValueError(f"Method.name must be a word without '::' or surrounding blanks; got {self.name!r}")
+        if not _TARGET.fullmatch(self.target):
+            raise ValueError(f"Method.target must look like 'package.module:Class'; got {self.target!r}")
+        if isinstance(self.requires, str) or not all(isinstance(module, str) for module in self.requires):
+            raise TypeError(f"Method.requires must be a tuple of module names; got {self.requires!r}")
+        object.__setattr__(self, "requires", tuple(self.requires))

@@ -1,0 +1,40 @@
+"""The methods that come with the package: declarations, nothing imported."""
+
+from __future__ import annotations
+
+from lensdeblend.plugins.hookspecs import hookimpl
+from lensdeblend.plugins.method import Method
+
+
+@hookimpl
+def lensdeblend_simulators():
+    yield Method(
+        name="lenstronomy",
+        target="lensdeblend.simulators.lenstronomy:Lenstronomy",
+        summary="Lenses through lenstronomy's image model",
+        requires=("lenstronomy",),
+        reference="2018PDU....22..189B",
+    )
+    yield Method(
+        name="galsim",
+        target="lensdeblend.simulators.galsim:GalSim",
+        summary="Blends and single galaxies drawn by GalSim, real galaxies included",
+        requires=("galsim",),
+        reference="2015A&C....10..121R",
+    )
+    yield Method(
+        name="torch",
+        target="lensdeblend.simulators.torch:Torch",
+        summary="Lenses and blends in batches on CPU or GPU, differentiable",
+        requires=("torch",),
+    )
+
+
+@hookimpl
+def lensdeblend_reconstructors():
+    yield Method(
+        name="forward",
+        target="lensdeblend.reconstructors.forward:Forward",
+        summary="Damped least-squares fit of lens, source and lens light with covariance",
+        requires=("torch",),
+    )
