@@ -16,22 +16,18 @@ import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import (
     CCDData, Cutout2D, InverseVariance, NDData, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty,
+    extract_array,
 )
-from astropy.stats import mad_std, sigma_clipped_stats
 from astropy.units import Quantity
-from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 
+from lensdeblend.io.planes import ImageWarning, background_sigma
 from lensdeblend.io.wcs import as_fits_wcs, square_pixel_scale, tangent_wcs
 
 __all__ = ["ImageWarning", "cutout", "like", "on_grid", "pixel_scale", "position_angle", "prepare", "recast"]
 
 SMALLEST_SIDE = 8
 _INHERIT = object()
-
-
-class ImageWarning(AstropyUserWarning):
-    """Something about an image had to be assumed."""
 
 
 def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | float | None = None):
@@ -41,7 +37,8 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
     ----------
     image : `~astropy.nddata.NDData` or mapping
         A two-dimensional image of any NDData class, or ``{band: NDData}``. The PSF, if any, is ``image.psf``: an image of it
-        at the image's own pixel scale, of odd size, its peak or its centroid on the central pixel.
+        at the image's own pixel scale, of odd size. Where neither its peak nor its centroid is on the central pixel, it is
+        shifted there by whole pixels, with a warning: were it left, every position found with it would be off by as much.
     pixel_scale : `~astropy.units.Quantity` or float, optional
         Angle per pixel (a plain number is arcsec) for an image with neither a celestial WCS nor ``meta["PIXSCALE"]``.
 
@@ -54,7 +51,7 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
           it was not finite,
         - a `~astropy.nddata.VarianceUncertainty` in the unit of the data squared, infinite where it was not a positive number,
         - a boolean mask, True also where the data or the variance is NaN or infinite or the variance is not positive,
-        - the PSF as float64, summing to 1, or None; small negative wings are kept, and an offset below half a pixel too,
+        - the PSF as float64, centred, summing to 1, or None; small negative wings are kept,
         - a celestial FITS WCS, or None and ``meta["PIXSCALE"]`` in arcsec.
 
         A mapping gives a dict of these.
@@ -72,7 +69,7 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
     -----
     ImageWarning
         Where there is no uncertainty: the noise is then one number, 1.4826 times the median absolute deviation of the
-        pixels left by 3-sigma clipping.
+        pixels left by 3-sigma clipping. Where the PSF is shifted.
 
     Examples
     --------
@@ -218,7 +215,7 @@ def _factor(uncertainty, unit, what: str) -> float:
 
 
 def _background_variance(data: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
-    _, _, sigma = sigma_clipped_stats(data[~mask], sigma=3, maxiters=None, stdfunc=mad_std)
+    sigma = background_sigma(data[~mask])
     if not sigma > 0:
         raise ValueError(
             f"{what} has no uncertainty, and its background no scatter to estimate one from; attach one, such as "
@@ -227,7 +224,7 @@ def _background_variance(data: np.ndarray, mask: np.ndarray, what: str) -> np.nd
     warnings.warn(
         f"{what} has no uncertainty: a background noise of {sigma:.4g} a pixel is assumed everywhere", ImageWarning, stacklevel=5
     )
-    return np.full(data.shape, float(sigma) ** 2)
+    return np.full(data.shape, sigma**2)
 
 
 def _psf(psf, what: str) -> np.ndarray | None:
@@ -249,23 +246,25 @@ def _psf(psf, what: str) -> np.ndarray | None:
     total = psf.sum()
     if total <= 1e-10 * np.abs(psf).sum():
         raise ValueError(f"the PSF of {what} sums to {total:.4g}: the sum must be positive")
-    _check_centred(psf, what)
-    return psf / total
+    psf = _centred(psf, what)
+    return psf / psf.sum()
 
 
-def _check_centred(psf: np.ndarray, what: str) -> None:
-    centre = (np.array(psf.shape) - 1) / 2
+def _centred(psf: np.ndarray, what: str) -> np.ndarray:
+    centre = (np.array(psf.shape) - 1) // 2
     peak = np.array(np.unravel_index(np.argmax(psf), psf.shape))
     if np.array_equal(peak, centre):
-        return
+        return psf
     # Noise or a flat top can move the brightest pixel of a PSF that is centred as a whole.
     core = np.clip(psf, 0, None)
     centroid = np.tensordot(np.indices(psf.shape), core, axes=2) / core.sum()
-    if np.abs(centroid - centre).max() > 0.5:
-        raise ValueError(
-            f"the PSF of {what} is not centred: its peak is at x, y = {tuple(map(int, peak[::-1]))}, its central pixel at "
-            f"{tuple(map(int, centre[::-1]))}; shift or crop it, or every position would be off by as much"
-        )
+    if np.abs(centroid - centre).max() <= 0.5:
+        return psf
+    where = f"its peak is at x, y = {tuple(map(int, peak[::-1]))}, its central pixel at {tuple(map(int, centre[::-1]))}"
+    if (np.abs(peak - centre) > centre / 2).any():
+        raise ValueError(f"the PSF of {what} is not centred: {where}; cut it out around its peak")
+    warnings.warn(f"the PSF of {what} is shifted onto its central pixel: {where}", ImageWarning, stacklevel=5)
+    return extract_array(psf, psf.shape, peak, mode="partial", fill_value=0.0)
 
 
 def _pixels(image: NDData, scale, what: str) -> tuple[WCS | None, dict[str, Any]]:
@@ -446,7 +445,8 @@ def on_grid(
     Returns
     -------
     `~astropy.nddata.NDData`
-        Of the class of ``image``; its ``meta["PIXSCALE"]`` is the new scale in arcsec.
+        Of the class of ``image``; its ``meta["PIXSCALE"]`` is the new scale in arcsec. Without a celestial WCS,
+        ``meta["CENTER_X"]`` and ``meta["CENTER_Y"]`` keep the offset in arcsec.
 
     Examples
     --------
@@ -456,9 +456,12 @@ def on_grid(
     >>> from lensdeblend.images import on_grid
     >>> image = NDData(np.zeros((16, 16)), meta={"PIXSCALE": 0.1})
     >>> on_grid(image, np.zeros((32, 32)), pixel_scale=0.05 * u.arcsec).meta
-    {'PIXSCALE': 0.05}
+    {'PIXSCALE': 0.05, 'CENTER_X': 0.0, 'CENTER_Y': 0.0}
     """
     scale = _arcsec(pixel_scale, "pixel_scale")
+    offset = u.Quantity(offset).to_value(u.arcsec)
+    wcs = _grid_wcs(image, np.shape(data), scale, offset)
+    center = {"CENTER_X": float(offset[0]), "CENTER_Y": float(offset[1])} if wcs is None else {}
     return _of_class(
         type(image),
         data,
@@ -466,8 +469,8 @@ def on_grid(
         uncertainty=uncertainty,
         mask=mask,
         psf=psf,
-        wcs=_grid_wcs(image, np.shape(data), scale, u.Quantity(offset).to_value(u.arcsec)),
-        meta=dict(meta or {}) | {"PIXSCALE": scale},
+        wcs=wcs,
+        meta=dict(meta or {}) | {"PIXSCALE": scale} | center,
     )
 
 
