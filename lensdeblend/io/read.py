@@ -183,23 +183,31 @@ def read_bands(path: str | PathLike, **options: Any) -> dict[str, NDData]:
 @contextmanager
 def open_fits(path: str | PathLike):
     """Open a FITS file to read, whole: a truncated one is an OSError, not a warning."""
-    path = Path(path)
+    hdus = _opened(Path(path))
+    try:
+        yield hdus
+    finally:
+        hdus.close()
+
+
+def _opened(path: Path) -> fits.HDUList:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
-            with fits.open(path, memmap=False) as hdus:
-                len(hdus)
-                yield hdus
-    except AstropyUserWarning as warning:
-        raise OSError(f"{path} is truncated: {warning}") from None
-    except EOFError as error:
-        raise OSError(f"{path} is truncated: {error}") from None
-    except OSError as error:
-        if "SIMPLE" in str(error) or "Empty or corrupt" in str(error):
-            raise OSError(f"{path} is no FITS file: {error}") from None
-        raise
+    with warnings.catch_warnings(), path.open("rb") as stream:
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+        try:
+            with fits.open(stream, memmap=False, lazy_load_hdus=False) as hdus:
+                return fits.HDUList([_loaded(hdu) for hdu in hdus])
+        except (AstropyUserWarning, EOFError) as error:
+            raise OSError(f"{path} is truncated: {error}") from None
+        except (OSError, TypeError, ValueError) as error:
+            raise OSError(f"{path} is no readable FITS file: {error}") from error
+
+
+def _loaded(hdu):
+    hdu.data  # noqa: B018 - read now, while the file is open
+    return hdu
 
 
 def _image_hdu(hdus, where: Plane | None, band: str | None, path):
@@ -290,10 +298,7 @@ def _contents(hdus) -> str:
 
 
 def _array(hdu, plane: int | None, kind: str) -> np.ndarray:
-    try:
-        data = hdu.data
-    except (TypeError, ValueError) as error:
-        raise OSError(f"the data of {kind} cannot be read, the file may be truncated: {error}") from error
+    data = hdu.data
     while data.ndim > 2 and data.shape[0] == 1:
         data = data[0]
     if data.ndim == 3:
@@ -324,12 +329,16 @@ def _meta(primary: fits.Header, own: fits.Header, wcs, pixel_scale) -> dict[str,
     return meta
 
 
-def _cards(header: fits.Header):
-    for card in header.cards:
-        try:
-            card.verify("silentfix")
-            value = card.value
-        except fits.VerifyError:
-            continue
-        if not isinstance(value, fits.card.Undefined):
-            yield card.keyword, value
+def _cards(header: fits.Header) -> list[tuple[str, Any]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        readable = [card for card in header.cards if _readable(card)]
+        return [(card.keyword, card.value) for card in readable if not isinstance(card.value, fits.card.Undefined)]
+
+
+def _readable(card: fits.Card) -> bool:
+    try:
+        card.verify("silentfix")
+        return bool(card.keyword) and card.value is not None
+    except fits.VerifyError:
+        return False
