@@ -194,7 +194,7 @@ def _opened(path: Path) -> fits.HDUList:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     with warnings.catch_warnings(), path.open("rb") as stream:
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        warnings.filterwarnings("ignore", "The following header keyword is invalid", AstropyUserWarning)
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
         try:
             with fits.open(stream, memmap=False, lazy_load_hdus=False) as hdus:
@@ -331,7 +331,7 @@ def _meta(primary: fits.Header, own: fits.Header, wcs, pixel_scale) -> dict[str,
 
 def _cards(header: fits.Header) -> list[tuple[str, Any]]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        warnings.simplefilter("ignore", AstropyUserWarning)
         readable = [card for card in header.cards if _readable(card)]
         return [(card.keyword, card.value) for card in readable if not isinstance(card.value, fits.card.Undefined)]
 
