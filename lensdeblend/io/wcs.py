@@ -8,7 +8,8 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io.fits import Header
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.utils.exceptions import AstropyUserWarning
+from astropy.wcs import WCS, FITSFixedWarning, WcsError
 from astropy.wcs.utils import fit_wcs_from_points, proj_plane_pixel_scales
 
 __all__ = ["as_fits_wcs", "header_of_wcs", "square_pixel_scale", "wcs_of_header"]
@@ -21,7 +22,11 @@ def wcs_of_header(header: Header, hdus=None) -> WCS | None:
     """Return the celestial WCS of a header, or None where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header, fobj=hdus)
+        warnings.filterwarnings("ignore", "The following header keyword is invalid", AstropyUserWarning)
+        try:
+            wcs = WCS(header, fobj=hdus)
+        except WcsError as error:
+            raise ValueError(f"the WCS in the header is broken: {error}") from error
     return wcs.celestial if wcs.has_celestial else None
 
 
