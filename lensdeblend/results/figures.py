@@ -1,0 +1,350 @@
+"""One figure for each of the five results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import singledispatch
+
+import numpy as np
+from astropy.nddata import NDData
+from astropy.table import QTable
+
+from lensdeblend.results import panels
+from lensdeblend.results.panels import Frame
+from lensdeblend.results.records import (
+    BandedImage,
+    Deblending,
+    Generation,
+    Reconstruction,
+    Simulation,
+    SuperResolution,
+)
+
+__all__ = ["draw"]
+
+MAX_GALAXIES = 8
+MAX_STAMPS = 36
+# A lens lies well inside this many times its critical curves; what is outside would only make it small.
+VIEW_IN_CRITICAL_RADII = 2.5
+
+_SYMBOLS = {
+    "theta_E": (r"\theta_{\rm E}", '"'),
+    "gamma": (r"\gamma", ""),
+    "e1": ("e_1", ""),
+    "e2": ("e_2", ""),
+    "center_x": (r"x_{\rm lens}", '"'),
+    "center_y": (r"y_{\rm lens}", '"'),
+    "gamma1": (r"\gamma_1", ""),
+    "gamma2": (r"\gamma_2", ""),
+}
+_FIRST_LINE = ("theta_E", "gamma", "e1", "e2")
+_SECOND_LINE = ("center_x", "center_y", "gamma1", "gamma2")
+
+
+@singledispatch
+def draw(result):
+    """Return the `~matplotlib.figure.Figure` of a result."""
+    raise TypeError(f"no figure is known for {type(result).__name__}")
+
+
+@draw.register
+def _(result: Reconstruction):
+    bands = list(_bands(result.model))
+    panels_a_band = 4 + 2 * (result.lens_light is not None) if result.image is not None else 3
+    wide = panels_a_band == 6 and len(bands) == 1
+    title = _reconstruction_title(result)
+    figure, axes = panels.blank_figure(
+        2 if wide else len(bands), 3 if wide else panels_a_band, title_lines=title.count("\n") + 1
+    )
+    axes = axes.reshape(len(bands), panels_a_band)
+    for row, band in zip(axes, bands):
+        _draw_reconstruction(row, result, band)
+    _label_axes(axes.reshape(2, 3) if wide else axes)
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def _draw_reconstruction(row, result: Reconstruction, band: str) -> None:
+    pick = _picker(band)
+    image, model, lens_light = pick(result.image), pick(result.model), pick(result.lens_light)
+    reference = image if image is not None else model
+    frame = Frame.of(reference)
+    view = _view(frame, result.curves)
+    seen = _pixels_within(frame, view)
+    norm = panels.stretch(reference, seen)
+    remaining = list(row)
+
+    if image is not None:
+        panels.draw_image(_next(remaining, view), image, _titled("data", band), norm=norm, frame=frame)
+        panels.draw_compass(row[0], image)
+    if image is not None and lens_light is not None:
+        panels.draw_image(_next(remaining, view), lens_light, "lens light", norm=norm, frame=frame)
+        arcs = NDData(
+            image.data - lens_light.data, mask=image.mask, uncertainty=_copied(image.uncertainty), unit=image.unit
+        )
+        panels.draw_image(
+            _next(remaining, view), arcs, "data $-$ lens light", norm=panels.stretch(arcs, seen), frame=frame
+        )
+    on_model = _next(remaining, view)
+    with_curves = result.curves is not None
+    panels.draw_image(on_model, model, "model, critical curves" if with_curves else "model", norm=norm, frame=frame)
+    panels.draw_residual(_next(remaining, view), pick(result.residual), _residual_title(result.chi2), frame=frame)
+    on_source = remaining.pop(0)
+    source = pick(result.source)
+    source_frame = Frame.of(source, reference)
+    panels.draw_image(
+        on_source, source, "source, caustics" if with_curves else "source", frame=source_frame,
+        label="flux per source pixel",
+    )
+    if with_curves:
+        panels.draw_curves(on_model, result.curves, "x", "y")
+        panels.draw_curves(on_source, result.curves, "source_x", "source_y")
+        _look_at_source(on_source, source_frame, result.curves)
+    panels.draw_scale_bar(row[0])
+    panels.draw_scale_bar(on_source)
+
+
+@draw.register
+def _(result: Simulation):
+    bands = list(_bands(result.image))
+    galaxies = [] if result.unlensed is not None else result.sources[:MAX_GALAXIES] if len(result.sources) > 1 else []
+    n_panels = 2 + len(galaxies) + (result.source is not None) + (result.unlensed is not None)
+    figure, axes = panels.blank_figure(*_rows_and_columns(len(bands), n_panels))
+    for row, band in zip(_split(axes, len(bands)), bands):
+        pick = _picker(band)
+        image = pick(result.image)
+        norm = panels.stretch(image)
+        remaining = list(row)
+        panels.draw_image(remaining[0], image, _titled("image", band), norm=norm)
+        panels.draw_compass(remaining[0], image)
+        panels.draw_scale_bar(remaining.pop(0))
+        panels.draw_image(remaining.pop(0), pick(result.noiseless), "without noise", norm=norm)
+        if result.unlensed is not None:
+            panels.draw_image(remaining.pop(0), pick(result.unlensed), "unlensed", norm=norm)
+        if result.source is not None:
+            source = pick(result.source)
+            panels.draw_image(
+                remaining[0], source, "source", frame=Frame.of(source, image), label="flux per source pixel"
+            )
+            panels.draw_scale_bar(remaining.pop(0))
+        for number, galaxy in enumerate(galaxies, start=1):
+            panels.draw_image(remaining.pop(0), pick(galaxy), _numbered(number, len(result.sources)), norm=norm)
+        _hide(remaining)
+    _label_axes(axes)
+    return figure
+
+
+@draw.register
+def _(result: Deblending):
+    bands = list(_bands(result.model))
+    galaxies = result.sources[:MAX_GALAXIES]
+    n_panels = 3 + len(galaxies)
+    figure, axes = panels.blank_figure(*_rows_and_columns(len(bands), n_panels), title_lines=1)
+    for row, band in zip(_split(axes, len(bands)), bands):
+        pick = _picker(band)
+        model = pick(result.model)
+        image = model if result.image is None else pick(result.image)
+        norm = panels.stretch(image)
+        remaining = list(row)
+        title = "model" if result.image is None else "data"
+        panels.draw_image(remaining[0], image, _titled(title, band), norm=norm)
+        panels.draw_compass(remaining[0], image)
+        panels.draw_scale_bar(remaining[0])
+        _number_galaxies(remaining.pop(0), result.catalog, Frame.of(image))
+        panels.draw_image(remaining.pop(0), model, "model", norm=norm)
+        panels.draw_residual(remaining.pop(0), pick(result.residual), _residual_title(result.chi2))
+        for number, galaxy in enumerate(galaxies, start=1):
+            panels.draw_image(remaining.pop(0), pick(galaxy), _numbered(number, len(result.sources)), norm=norm)
+        _hide(remaining)
+    _label_axes(axes)
+    figure.suptitle(_galaxies(len(result.sources)), fontsize="medium")
+    return figure
+
+
+@draw.register
+def _(result: Generation):
+    shown = result.images[:MAX_STAMPS]
+    band = next(iter(_bands(shown[0])), "") if shown else ""
+    columns = max(1, min(6, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    figure, axes = panels.blank_figure(rows, columns, title_lines=1)
+    figure.set_size_inches(1.6 * columns, 1.6 * rows + 0.4)
+    remaining = list(axes.flat)
+    for image in shown:
+        stamp = remaining.pop(0)
+        pixels = _picker(band)(image)
+        stamp.imshow(
+            panels.unmasked(pixels), origin="lower", cmap=panels.IMAGE_MAP, norm=panels.stretch(pixels),
+            extent=Frame.of(pixels).extent,
+        )
+        stamp.set_xticks([])
+        stamp.set_yticks([])
+    _hide(remaining)
+    if shown:
+        panels.draw_scale_bar(axes.flat[0])
+    total = _galaxies(len(result.images))
+    title = f"{len(shown)} of {total}" if len(shown) < len(result.images) else total
+    figure.suptitle(_titled(title, band), fontsize="medium")
+    return figure
+
+
+@draw.register
+def _(result: SuperResolution):
+    bands = list(_bands(result.image))
+    n_panels = 2 + sum(part is not None for part in (result.source, result.convergence, result.deflection))
+    figure, axes = panels.blank_figure(*_rows_and_columns(len(bands), n_panels), title_lines=1)
+    for row, band in zip(_split(axes, len(bands)), bands):
+        pick = _picker(band)
+        image = pick(result.image)
+        frame = Frame.of(image)
+        remaining = list(row)
+        panels.draw_image(remaining[0], image, _titled("through the PSF", band))
+        panels.draw_compass(remaining[0], image)
+        panels.draw_scale_bar(remaining.pop(0))
+        panels.draw_image(remaining.pop(0), pick(result.intrinsic), "before the PSF")
+        if result.source is not None:
+            source = pick(result.source)
+            panels.draw_image(
+                remaining[0], source, "source", frame=Frame.of(source, image), label="flux per source pixel"
+            )
+            panels.draw_scale_bar(remaining.pop(0))
+        if result.convergence is not None:
+            # The convergence of a power law is infinite at its centre; beyond 2 nothing is to be seen.
+            panels.draw_map(remaining.pop(0), result.convergence, "convergence", r"$\kappa$", frame=frame, upper=2.0)
+        if result.deflection is not None:
+            x, y = result.deflection
+            panels.draw_map(remaining.pop(0), NDData(np.hypot(x.data, y.data)), "deflection", "arcsec", frame=frame)
+        _hide(remaining)
+    _label_axes(axes)
+    figure.suptitle(rf"$\chi^2_\nu = {result.chi2:.3f}$", fontsize="medium")
+    return figure
+
+
+def _bands(image: BandedImage) -> tuple[str, ...]:
+    return tuple(image) if isinstance(image, Mapping) else ("",)
+
+
+def _picker(band: str):
+    return lambda image: image[band] if isinstance(image, Mapping) else image
+
+
+def _titled(title: str, band: str) -> str:
+    return f"{title}, {band}" if band else title
+
+
+def _residual_title(chi2: float) -> str:
+    return rf"residual, $\chi^2_\nu = {chi2:.3f}$"
+
+
+def _numbered(number: int, total: int) -> str:
+    return f"galaxy {number} of {total}"
+
+
+def _galaxies(number: int) -> str:
+    return f"{number} galaxy" if number == 1 else f"{number} galaxies"
+
+
+def _copied(uncertainty):
+    # NDData takes an uncertainty over and points it to its new parent.
+    return None if uncertainty is None else type(uncertainty)(uncertainty.array, unit=uncertainty.unit)
+
+
+def _next(remaining: list, view: tuple[float, float, float, float]):
+    axes = remaining.pop(0)
+    axes.set_autoscale_on(False)
+    panels.look_at([axes], view)
+    return axes
+
+
+def _hide(remaining: list) -> None:
+    for axes in remaining:
+        axes.set_axis_off()
+
+
+def _view(frame: Frame, curves: QTable | None) -> tuple[float, float, float, float]:
+    """The square around the lens, or the whole frame where that is not much larger."""
+    left, right, bottom, top = frame.extent
+    if curves is None or len(curves) == 0:
+        return frame.extent
+    x, y = panels.arcsec(curves["x"]), panels.arcsec(curves["y"])
+    middle_x, middle_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
+    half = VIEW_IN_CRITICAL_RADII * max(np.ptp(x), np.ptp(y)) / 2
+    if 2 * half > 0.75 * min(right - left, top - bottom):
+        return frame.extent
+    return middle_x - half, middle_x + half, middle_y - half, middle_y + half
+
+
+def _pixels_within(frame: Frame, view: tuple[float, float, float, float]) -> np.ndarray:
+    row, column = np.indices(frame.shape)
+    x, y = frame.position(column, row)
+    return (x >= view[0]) & (x <= view[1]) & (y >= view[2]) & (y <= view[3])
+
+
+def _look_at_source(axes, frame: Frame, curves: QTable) -> None:
+    """Show the whole source image and the whole of every caustic, in a square."""
+    left, right, bottom, top = frame.extent
+    x, y = panels.arcsec(curves["source_x"]), panels.arcsec(curves["source_y"])
+    margin = 0.03 * max(right - left, top - bottom)
+    left, right = min(left, x.min() - margin), max(right, x.max() + margin)
+    bottom, top = min(bottom, y.min() - margin), max(top, y.max() + margin)
+    half = max(right - left, top - bottom) / 2
+    middle_x, middle_y = (left + right) / 2, (bottom + top) / 2
+    panels.look_at([axes], (middle_x - half, middle_x + half, middle_y - half, middle_y + half))
+    axes.set_facecolor(axes.images[0].cmap(0.0))
+
+
+def _number_galaxies(axes, catalog: QTable, frame: Frame) -> None:
+    x, y = frame.position(catalog["x"], catalog["y"])
+    for number, (column, row) in enumerate(zip(x, y), start=1):
+        axes.annotate(
+            str(number), (column, row), xytext=(4, 4), textcoords="offset points", color="white", fontsize="small",
+            path_effects=panels.outline(),
+        )
+    axes.plot(x, y, "+", color=panels.CURVE_COLOUR, markersize=5, scalex=False, scaley=False)
+
+
+def _rows_and_columns(n_bands: int, n_panels: int) -> tuple[int, int]:
+    """One row a band; a single band of many panels is folded."""
+    if n_bands > 1 or n_panels <= 4:
+        return n_bands, n_panels
+    columns = 3 if n_panels in (5, 6, 9) else 4
+    return -(-n_panels // columns), columns
+
+
+def _split(axes: np.ndarray, n_bands: int) -> list[np.ndarray]:
+    return list(axes) if n_bands > 1 else [axes.reshape(-1)]
+
+
+def _label_axes(axes: np.ndarray) -> None:
+    visible = np.vectorize(lambda panel: panel.axison, otypes=[bool])(axes)
+    for (row, column), panel in np.ndenumerate(axes):
+        if not visible[row, column]:
+            continue
+        if column == 0:
+            panel.set_ylabel("y (arcsec)", fontsize="small")
+        if row == len(axes) - 1 or not visible[row + 1, column]:
+            panel.set_xlabel("x (arcsec)", fontsize="small")
+
+
+def _reconstruction_title(result: Reconstruction) -> str:
+    lines = [
+        ",   ".join(_parameter(result.parameters, name) for name in names if name in result.parameters.colnames)
+        for names in (_FIRST_LINE, _SECOND_LINE)
+    ]
+    if result.flags:
+        lines.append("flags: " + ", ".join(result.flags))
+    return "\n".join(line for line in lines if line)
+
+
+def _parameter(parameters: QTable, name: str) -> str:
+    symbol, unit = _SYMBOLS[name]
+    value = _number(parameters[name][0])
+    error = _number(parameters[f"{name}_err"][0]) if f"{name}_err" in parameters.colnames else np.nan
+    if not (np.isfinite(error) and error > 0):
+        return f"${symbol} = {value:.4g}${unit}"
+    decimals = max(0, 1 - int(np.floor(np.log10(error))))
+    return rf"${symbol} = {value:.{decimals}f} \pm {error:.{decimals}f}${unit}"
+
+
+def _number(value) -> float:
+    return float(panels.arcsec(value)) if getattr(value, "unit", None) else float(value)
