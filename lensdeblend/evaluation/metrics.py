@@ -1,7 +1,8 @@
 """How close an image is to the truth, how well a model fits the data, and how honest its errors are.
 
-Images are compared on the truth's own scale: nothing is subtracted, both are divided by the truth's maximum, and the data range is 1.
-Empty sky flatters such numbers, so each comes twice: over the whole frame, and over the `footprint` of the truth.
+Images are compared on the truth's own scale: nothing is subtracted, both are divided by the truth's maximum, and the
+data range is 1. Empty sky flatters such numbers, so each comes twice: over the whole frame, and over the `footprint` of
+the truth.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from scipy.ndimage import binary_dilation, correlate1d
 from scipy.special import ndtri
 
 __all__ = [
-    "Comparison", "compare", "coverage", "footprint", "mse", "psnr", "reduced_chi_square", "reduced_chi_square_limits", "ssim",
+    "Comparison", "compare", "coverage", "footprint", "mse", "psnr", "reduced_chi_square", "reduced_chi_square_limits",
+    "ssim",
 ]
 
 _WINDOW = 11
@@ -31,8 +33,8 @@ class Comparison:
     mse, psnr, ssim : float
         Over the whole frame.
     footprint_mse, footprint_psnr, footprint_ssim : float
-        Over the `footprint` of the truth. ``footprint_ssim`` is NaN where the footprint lies within five pixels of the border,
-        where the window of `ssim` does not fit.
+        Over the `footprint` of the truth. ``footprint_ssim`` is NaN where all of the footprint lies within five pixels of
+        the border, where the window of `ssim` does not fit.
     """
 
     mse: float
@@ -132,7 +134,8 @@ def ssim(image, truth, *, data_range: float, where=None) -> float:
     Raises
     ------
     ValueError
-        If the shapes differ or are too small, a value is not finite, ``data_range`` is not positive, or no pixel is left.
+        If the shapes differ or are too small, a value is not finite, ``data_range`` is not positive, or no pixel is
+        left.
 
     References
     ----------
@@ -149,10 +152,14 @@ def ssim(image, truth, *, data_range: float, where=None) -> float:
     _check_data_range(data_range)
     image, truth = _pair(image, truth)
     if truth.ndim != 2 or min(truth.shape) < _WINDOW:
-        raise ValueError(f"ssim needs two-dimensional images of at least {_WINDOW}x{_WINDOW} pixels; got shape {truth.shape}")
+        raise ValueError(
+            f"ssim needs two-dimensional images of at least {_WINDOW}x{_WINDOW} pixels; got shape {truth.shape}"
+        )
     inner = _inner(truth.shape) & _selection(where, truth.shape)
     if not inner.any():
-        raise ValueError(f"where selects only pixels within {_WINDOW // 2} of the border, where the window of ssim does not fit")
+        raise ValueError(
+            f"where selects only pixels within {_WINDOW // 2} of the border, where the window of ssim does not fit"
+        )
     return float(_similarity(image, truth, data_range)[inner].mean())
 
 
@@ -254,7 +261,8 @@ def reduced_chi_square(data, model, variance, *, mask=None, n_parameters: int = 
     Raises
     ------
     ValueError
-        If the shapes differ, an unmasked variance is not positive, an unmasked value is not finite, or no degree of freedom is left.
+        If the shapes differ, an unmasked variance is not positive, an unmasked value is not finite, or no degree of
+        freedom is left.
 
     Examples
     --------
@@ -327,7 +335,8 @@ def coverage(truth, estimate, error, levels=(0.68, 0.95)) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shapes differ, there is no object, an error is not positive, a value is not finite or a level is out of range.
+        If the shapes differ, there is no object, an error is not positive, a value is not finite or a level is out of
+        range.
 
     Examples
     --------
