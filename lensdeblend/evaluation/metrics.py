@@ -33,8 +33,8 @@ class Comparison:
     mse, psnr, ssim : float
         Over the whole frame.
     footprint_mse, footprint_psnr, footprint_ssim : float
-        Over the `footprint` of the truth. ``footprint_ssim`` is NaN where all of the footprint lies within five pixels of
-        the border, where the window of `ssim` does not fit.
+        Over the `footprint` of the truth. ``footprint_ssim`` is NaN where all of the footprint lies within five pixels
+        of the border, where the window of `ssim` does not fit.
     """
 
     mse: float

@@ -48,7 +48,7 @@ class Frame:
     def of(cls, image: NDData, reference: NDData | None = None) -> Frame:
         """Read the frame off ``image``; where both have a celestial WCS, its centre is found on that of ``reference``.
 
-        Without one, ``meta["CENTER_X"]`` and ``meta["CENTER_Y"]`` say where its centre lies, in arcsec; zero by default.
+        Without one, ``meta["CENTER_X"]`` and ``meta["CENTER_Y"]`` say where its centre lies, in arcsec.
         """
         shape = image.data.shape
         center = float(image.meta.get("CENTER_X", 0.0)), float(image.meta.get("CENTER_Y", 0.0))
@@ -120,7 +120,7 @@ def unmasked(image: NDData) -> np.ma.MaskedArray:
 
 
 def stretch(image: NDData, within: np.ndarray | None = None):
-    """An asinh stretch from a little below the sky to the brightest unmasked pixel, linear up to a few times the noise."""
+    """An asinh stretch from just below the sky to the brightest unmasked pixel, linear up to a few times the noise."""
     from astropy.visualization import AsinhStretch, ImageNormalize
 
     values = unmasked(image)
