@@ -6,7 +6,6 @@ Matplotlib is imported only when a figure is made, and never through pyplot, so 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from lensdeblend.images import pixel_scale
 from lensdeblend.io.wcs import as_fits_wcs
 
 __all__ = [
-    "Frame", "arcsec", "blank_figure", "check_target", "draw_compass", "draw_curves", "draw_image", "draw_map",
-    "draw_residual", "draw_scale_bar", "look_at", "outline", "save", "stretch", "unmasked",
+    "Frame", "arcsec", "blank_figure", "check_format", "draw_compass", "draw_curves", "draw_image", "draw_map",
+    "draw_residual", "draw_scale_bar", "look_at", "outline", "stretch", "unmasked",
 ]
 
 DOTS_PER_INCH = 150
@@ -84,31 +83,15 @@ def blank_figure(rows: int, columns: int, *, title_lines: int = 0):
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-def check_target(path, overwrite: bool) -> None:
-    """Refuse a path that a figure cannot be written to."""
-    path = Path(path)
+def check_format(path) -> None:
+    """Refuse a file name whose suffix names no format of figures."""
     _import_figure()
     from matplotlib.backend_bases import FigureCanvasBase
 
     formats = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix.lower().removeprefix(".") not in formats:
+    if Path(path).suffix.lower().removeprefix(".") not in formats:
         known = ", ".join(sorted(formats))
         raise ValueError(f"{path}: the suffix must name a format of figures; matplotlib knows {known}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}; make it first")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; give overwrite=True to replace it")
-
-
-def save(figure, path) -> None:
-    """Write the whole figure or nothing."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        figure.savefig(unfinished, dpi=DOTS_PER_INCH)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def unmasked(image: NDData) -> np.ma.MaskedArray:
