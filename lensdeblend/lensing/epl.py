@@ -19,6 +19,7 @@ summed by Clenshaw's recurrence in two real accumulators (Tessore & Metcalf 2015
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,31 +40,38 @@ def _modulus_bound(e1: Tensor, e2: Tensor) -> float:
     return float(torch.hypot(e1.detach(), e2.detach()).max())
 
 
-def _coefficients(t: Tensor, terms: int) -> list[Tensor]:
-    coefficients = [torch.ones_like(t)]
-    for n in range(1, terms):
-        coefficients.append(coefficients[-1] * ((2 * n - 2 + t) / (2 * n + 2 - t)))
-    return coefficients
+def _coefficients(t: Tensor, terms: int) -> tuple[Tensor, ...]:
+    n = 2 * torch.arange(1, terms, dtype=t.dtype, device=t.device)
+    s = t.unsqueeze(-1)
+    tail = torch.cumprod((n - 2 + s) / (n + 2 - s), -1)
+    return torch.cat([torch.ones_like(s), tail], -1).unbind(-1)
 
 
-def _coefficient_slopes(t: Tensor, coefficients: list[Tensor]) -> list[Tensor]:
-    log_slope = torch.zeros_like(t)
-    slopes = [log_slope]
-    for n in range(1, len(coefficients)):
-        log_slope = log_slope + 1 / (2 * n - 2 + t) + 1 / (2 * n + 2 - t)
-        slopes.append(coefficients[n] * log_slope)
-    return slopes
+def _coefficients_and_slopes(t: Tensor, terms: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    n = 2 * torch.arange(1, terms, dtype=t.dtype, device=t.device)
+    s = t.unsqueeze(-1)
+    tail = torch.cumprod((n - 2 + s) / (n + 2 - s), -1)
+    slopes = tail * torch.cumsum(1 / (n - 2 + s) + 1 / (n + 2 - s), -1)
+    return tail.unbind(-1), slopes.unbind(-1)
 
 
-def _clenshaw(coefficients: list[Tensor], real: Tensor, imag: Tensor, modulus2: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary part of a polynomial with real coefficients at complex points of common modulus."""
-    twice = 2 * real
-    minus = -modulus2
-    last, before = coefficients[-1].expand_as(twice), None
+def _clenshaw(coefficients: Sequence[Tensor], real: Tensor, imag: Tensor, modulus2: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary part of a polynomial with real coefficients at complex points of common modulus.
+
+    Where no gradient is recorded, two buffers are used again and again.
+    """
+    twice, minus = 2 * real, -modulus2
+    last, before = coefficients[-1].expand_as(twice), torch.zeros_like(twice)
+    in_place = not torch.is_grad_enabled()
+    if in_place:
+        last = last.clone()
     for coefficient in coefficients[-2:0:-1]:
-        start = coefficient if before is None else torch.addcmul(coefficient, minus, before)
-        last, before = torch.addcmul(start, twice, last), last
-    start = coefficients[0] if before is None else torch.addcmul(coefficients[0], minus, before)
+        if in_place:
+            before = torch.addcmul(coefficient, minus, before, out=before).addcmul_(twice, last)
+            last, before = before, last
+        else:
+            last, before = torch.addcmul(torch.addcmul(coefficient, minus, before), twice, last), last
+    start = torch.addcmul(coefficients[0], minus, before)
     return torch.addcmul(start, real, last), imag * last
 
 
@@ -159,10 +167,9 @@ def epl_jacobian(
     w_real, w_imag = w.real.contiguous(), w.imag.contiguous()
     modulus2 = e1 * e1 + e2 * e2
 
-    coefficients = _coefficients(t, terms)
-    slopes = _coefficient_slopes(t, coefficients)
-    tail = torch.complex(*_clenshaw(coefficients[1:], w_real, w_imag, modulus2))
-    tail_slope = torch.complex(*_clenshaw(slopes[1:], w_real, w_imag, modulus2))
+    coefficients, slopes = _coefficients_and_slopes(t, terms)
+    tail = torch.complex(*_clenshaw(coefficients, w_real, w_imag, modulus2))
+    tail_slope = torch.complex(*_clenshaw(slopes, w_real, w_imag, modulus2))
     series = 1 + w * tail
     series_by_t = w * tail_slope
     # The coefficients obey 2 w S' + (2-t) S = (2-t) + w (2 w S' + t S), which gives S' without a second sum.

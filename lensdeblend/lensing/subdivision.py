@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["PixelGrid", "Subdivision"]
+__all__ = ["Block", "PixelGrid", "Subdivision", "refine"]
+
+# Points worked on at once: arrays of this length stay in a core's cache and below the size at which allocation gets slow.
+_BLOCK_POINTS = 8192
 
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """Pixel centres of a ``shape`` image in arcsec from its centre; ``border`` pixels are added on every side."""
+    """Pixel centres of an image in arcsec, with ``border`` more pixels on every side; ``centre`` is where its middle lies."""
 
     shape: tuple[int, int]
     scale: float
     border: int = 0
+    centre: tuple[float, float] = (0.0, 0.0)
 
     @property
     def padded_shape(self) -> tuple[int, int]:
         return self.shape[0] + 2 * self.border, self.shape[1] + 2 * self.border
 
-    def centres(self, dtype=torch.float64, device="cpu") -> tuple[Tensor, Tensor]:
-        """Flat x and y of every pixel centre of the padded image."""
+    @property
+    def size(self) -> int:
+        """Number of pixels with border."""
         ny, nx = self.padded_shape
-        y = (torch.arange(ny, dtype=dtype, device=device) - (ny - 1) / 2) * self.scale
-        x = (torch.arange(nx, dtype=dtype, device=device) - (nx - 1) / 2) * self.scale
+        return ny * nx
+
+    def centres(self, dtype=torch.float64, device="cpu") -> tuple[Tensor, Tensor]:
+        """Flat x and y of every pixel centre, border included."""
+        ny, nx = self.padded_shape
+        y = (torch.arange(ny, dtype=dtype, device=device) - (ny - 1) / 2) * self.scale + self.centre[1]
+        x = (torch.arange(nx, dtype=dtype, device=device) - (nx - 1) / 2) * self.scale + self.centre[0]
         yy, xx = torch.meshgrid(y, x, indexing="ij")
         return xx.reshape(-1), yy.reshape(-1)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some pixels of a grid, all cut ``level`` by ``level``: flat pixel numbers and the points' positions."""
+
+    index: Tensor
+    level: int
+    x: Tensor
+    y: Tensor
+
+    def average(self, values: Tensor) -> Tensor:
+        """(..., points) to (..., pixels)."""
+        if self.level == 1:
+            return values
+        return values.reshape(*values.shape[:-1], len(self.index), self.level**2).mean(-1)
 
 
 class Subdivision:
@@ -38,41 +65,68 @@ class Subdivision:
     ----------
     grid : PixelGrid
     levels : Tensor of int
-        Divisions a side for every pixel of the padded image, flat; 0 leaves a pixel out (its average is 0).
+        Divisions a side for every pixel, border included, flat; 0 leaves a pixel out (its average is 0).
     """
 
     def __init__(self, grid: PixelGrid, levels: Tensor, dtype=torch.float64, device="cpu"):
         self.grid, self.levels = grid, levels
         centre_x, centre_y = grid.centres(dtype, device)
-        self._groups: list[tuple[Tensor, int]] = []
-        xs, ys = [], []
+        self.blocks: list[Block] = []
         for level in sorted(int(v) for v in torch.unique(levels) if v > 0):
-            index = torch.nonzero(levels == level).reshape(-1).to(device)
             offset = ((torch.arange(level, dtype=dtype, device=device) + 0.5) / level - 0.5) * grid.scale
-            dy, dx = torch.meshgrid(offset, offset, indexing="ij")
-            xs.append((centre_x[index, None] + dx.reshape(1, -1)).reshape(-1))
-            ys.append((centre_y[index, None] + dy.reshape(1, -1)).reshape(-1))
-            self._groups.append((index, level))
-        self.x, self.y = torch.cat(xs), torch.cat(ys)
+            dy, dx = (o.reshape(1, -1) for o in torch.meshgrid(offset, offset, indexing="ij"))
+            pixels = torch.nonzero(levels == level).reshape(-1).to(device)
+            for index in pixels.split(max(1, _BLOCK_POINTS // level**2)):
+                x = (centre_x[index, None] + dx).reshape(-1)
+                y = (centre_y[index, None] + dy).reshape(-1)
+                self.blocks.append(Block(index, level, x, y))
 
     @classmethod
     def uniform(cls, grid: PixelGrid, level: int, dtype=torch.float64, device="cpu") -> Subdivision:
         """Every pixel cut ``level`` by ``level``."""
-        ny, nx = grid.padded_shape
-        return cls(grid, torch.full((ny * nx,), level, dtype=torch.int64), dtype, device)
+        return cls(grid, torch.full((grid.size,), level, dtype=torch.int64), dtype, device)
 
-    def average(self, values: Tensor) -> Tensor:
-        """Average point values (..., points) over each pixel: (..., ny, nx) of the padded image."""
-        lead = values.shape[:-1]
-        ny, nx = self.grid.padded_shape
-        if len(self._groups) == 1 and len(self._groups[0][0]) == ny * nx:
-            level = self._groups[0][1]
-            return values.reshape(*lead, ny, nx, level * level).mean(-1) if level > 1 else values.reshape(*lead, ny, nx)
-        image = values.new_zeros((*lead, ny * nx))
-        start = 0
-        for index, level in self._groups:
-            stop = start + len(index) * level * level
-            block = values[..., start:stop].reshape(*lead, len(index), level * level)
-            image[..., index] = block.mean(-1)
-            start = stop
-        return image.reshape(*lead, ny, nx)
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.blocks)
+
+    def render(self, brightness: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Average ``brightness(x, y)`` (..., points) over each pixel: (..., ny, nx), border included."""
+        image = None
+        for block in self.blocks:
+            values = block.average(brightness(block.x, block.y))
+            if image is None:
+                image = values.new_zeros((*values.shape[:-1], self.grid.size))
+            image[..., block.index] = values
+        return image.reshape(*image.shape[:-1], *self.grid.padded_shape)
+
+
+def refine(
+    grid: PixelGrid, brightness: Callable[[Tensor, Tensor], Tensor], tolerance: Tensor, *, coarsest: int = 2,
+    finest: int = 32, dtype=torch.float64, device="cpu",
+) -> Tensor:
+    """Divisions a side that bring each pixel's average within ``tolerance`` of the next finer one.
+
+    Parameters
+    ----------
+    brightness : callable
+        ``(x, y) -> (points,)``, or ``(batch, points)``: then the most demanding image decides.
+    tolerance : Tensor
+        A value for every pixel of the grid, border included, flat; infinite where nothing need be refined.
+    """
+    levels = torch.full((grid.size,), coarsest, dtype=torch.int64, device=device)
+    active = torch.isfinite(tolerance)
+    level = coarsest
+
+    def averages(level: int, where: Tensor) -> Tensor:
+        sampled = Subdivision(grid, where * level, dtype, device)
+        image = sampled.render(brightness).reshape(-1, grid.size) if sampled.blocks else torch.zeros(1, grid.size)
+        return image.to(device)
+
+    coarse = averages(level, active)
+    while level < finest and bool(active.any()):
+        fine = averages(2 * level, active)
+        active = active & ((fine - coarse).abs().amax(0) > tolerance)
+        level *= 2
+        levels[active] = level
+        coarse = fine
+    return levels

@@ -1,0 +1,165 @@
+"""Damped least squares for many starts at once, the linear amplitudes solved at every step.
+
+Levenberg-Marquardt with Marquardt's scaling; amplitudes are eliminated as in variable projection (Golub & Pereyra 1973), in the
+approximation of Kaufman: the joint normal equations give the step of the other parameters, then the amplitudes are solved anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Fit", "Linearisation", "levenberg_marquardt", "nonnegative_amplitudes"]
+
+
+@dataclass
+class Linearisation:
+    """A model at given parameters, in units of the noise.
+
+    ``basis`` (starts, K, M): each component at amplitude 1. ``slopes`` (starts, K, P, M): its derivatives by the parameters.
+    """
+
+    basis: Tensor
+    slopes: Tensor | None
+
+
+@dataclass
+class Fit:
+    """State of the starts: parameters, amplitudes, chi-square (with priors), and the normal matrix over both."""
+
+    parameters: Tensor
+    amplitudes: Tensor
+    objective: Tensor
+    normal: Tensor
+    converged: Tensor
+    iterations: int
+
+    def keep(self, index: Tensor) -> Fit:
+        """The chosen starts alone."""
+        return Fit(
+            self.parameters[index], self.amplitudes[index], self.objective[index], self.normal[index],
+            self.converged[index], self.iterations,
+        )
+
+
+def nonnegative_amplitudes(basis: Tensor, data: Tensor) -> Tensor:
+    """Amplitudes (starts, K) that bring ``basis`` (starts, K, M) closest to ``data`` (M,), none of them negative.
+
+    Components whose amplitude would be negative are dropped one by one, the most negative first.
+    """
+    gram = basis @ basis.transpose(-1, -2)
+    right = basis @ data
+    count = basis.shape[-2]
+    scale = gram.diagonal(dim1=-2, dim2=-1)
+    alive = scale > 0
+    eye = torch.eye(count, dtype=basis.dtype, device=basis.device)
+    norm = torch.where(alive, scale, torch.ones_like(scale)).rsqrt()
+    gram = gram * norm[..., :, None] * norm[..., None, :] + 1e-12 * eye
+    right = right * norm
+    amplitudes = torch.zeros_like(right)
+    for _ in range(count + 1):
+        both = alive[..., :, None] & alive[..., None, :]
+        system = torch.where(both, gram, eye)
+        amplitudes = torch.linalg.solve(system, torch.where(alive, right, torch.zeros_like(right)))
+        lowest, which = amplitudes.min(-1)
+        negative = lowest < 0
+        if not bool(negative.any()):
+            break
+        drop = torch.nn.functional.one_hot(which, count).bool() & negative[..., None]
+        alive = alive & ~drop
+    return amplitudes.clamp_min(0) * norm
+
+
+def levenberg_marquardt(
+    linearise: Callable[[Tensor, bool], Linearisation],
+    data: Tensor,
+    start: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    *,
+    prior_mean: Tensor | None = None,
+    prior_weight: Tensor | None = None,
+    iterations: int = 30,
+    tolerance: float = 1e-3,
+    damping: float = 1e-2,
+) -> Fit:
+    """Minimise the chi-square of every start.
+
+    Parameters
+    ----------
+    linearise : callable
+        ``(parameters (starts, P), with_slopes) -> Linearisation``.
+    data : Tensor
+        (M,), in units of the noise.
+    start, lower, upper : Tensor
+        (starts, P) and the bounds (P,).
+    prior_mean, prior_weight : Tensor, optional
+        (P,): Gaussian priors; weight is one over variance, 0 for none.
+    tolerance : float
+        A start has converged when a step lowers its objective by less than this.
+    """
+    parameters = start.clamp(lower, upper)
+    starts, size = parameters.shape
+    if prior_weight is None:
+        prior_mean, prior_weight = torch.zeros_like(lower), torch.zeros_like(lower)
+    damp = torch.full((starts,), damping, dtype=data.dtype, device=data.device)
+
+    def state(parameters: Tensor):
+        model = linearise(parameters, True)
+        amplitudes = nonnegative_amplitudes(model.basis, data)
+        residual = data - torch.einsum("sk,skm->sm", amplitudes, model.basis)
+        offset = parameters - prior_mean
+        objective = (residual * residual).sum(-1) + (prior_weight * offset * offset).sum(-1)
+        slopes = torch.einsum("sk,skpm->spm", amplitudes, model.slopes)
+        joint = torch.cat([slopes, model.basis], 1)
+        normal = joint @ joint.transpose(-1, -2)
+        normal[:, range(size), range(size)] += prior_weight
+        gradient = torch.einsum("spm,sm->sp", joint, residual)
+        gradient[:, :size] -= prior_weight * offset
+        free = torch.cat([torch.ones_like(parameters, dtype=torch.bool), amplitudes > 0], 1)
+        bad = ~torch.isfinite(objective)
+        return amplitudes, torch.where(bad, torch.inf, objective), normal, gradient, free
+
+    amplitudes, objective, normal, gradient, free = state(parameters)
+    converged = torch.zeros(starts, dtype=torch.bool, device=data.device)
+    used = 0
+    for used in range(1, iterations + 1):
+        step = _damped_step(parameters, normal, gradient, free, lower, upper, damp)
+        trial = (parameters + step).clamp(lower, upper)
+        new = state(trial)
+        gain = objective - new[1]
+        better = gain > 0
+        converged = converged | (better & (gain < tolerance)) | (~better & (damp > 1e6)) | (
+            ~better & (gain.abs() < tolerance)
+        )
+        pick1, pick2 = better[:, None], better[:, None, None]
+        parameters = torch.where(pick1, trial, parameters)
+        amplitudes = torch.where(pick1, new[0], amplitudes)
+        objective = torch.where(better, new[1], objective)
+        normal = torch.where(pick2, new[2], normal)
+        gradient = torch.where(pick1, new[3], gradient)
+        free = torch.where(pick1, new[4], free)
+        damp = torch.where(better, damp / 5, damp * 6).clamp(1e-8, 1e8)
+        if bool(converged.all()):
+            break
+    return Fit(parameters, amplitudes, objective, normal, converged, used)
+
+
+def _damped_step(parameters, normal, gradient, free, lower, upper, damp) -> Tensor:
+    size = parameters.shape[1]
+    pushed = ((parameters <= lower) & (gradient[:, :size] < 0)) | ((parameters >= upper) & (gradient[:, :size] > 0))
+    free = free.clone()
+    free[:, :size] &= ~pushed
+    diagonal = normal.diagonal(dim1=-2, dim2=-1)
+    norm = torch.where(diagonal > 0, diagonal, torch.ones_like(diagonal)).rsqrt()
+    scaled = normal * norm[:, :, None] * norm[:, None, :]
+    both = free[:, :, None] & free[:, None, :]
+    eye = torch.eye(normal.shape[-1], dtype=normal.dtype, device=normal.device)
+    system = torch.where(both, scaled, eye) + damp[:, None, None] * eye
+    right = torch.where(free, gradient * norm, torch.zeros_like(gradient))
+    step, failed = torch.linalg.solve_ex(system, right)
+    step = torch.where(torch.isfinite(step) & (failed == 0)[:, None], step, torch.zeros_like(step))
+    return (step * norm)[:, :size]

@@ -1,0 +1,179 @@
+"""From a frame to the best parametric lens: many blurred starts, fewer sharp ones, one fit on adaptively divided pixels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensdeblend.lensing.least_squares import Fit, levenberg_marquardt
+from lensdeblend.lensing.parametric import ParametricLens, SersicLens
+from lensdeblend.lensing.subdivision import Subdivision, refine
+from lensdeblend.reconstructors.frame import Frame
+from lensdeblend.reconstructors.starts import (
+    Arcs, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
+)
+
+__all__ = ["LensFit", "degrees_of_freedom", "fit_lens", "is_good", "sharpen"]
+
+log = logging.getLogger(__name__)
+
+# The error of a pixel's average that is left standing, in units of its noise.
+_DIVISION_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class LensFit:
+    """The best parameters, their normal matrix, and the forward model they belong to."""
+
+    model: SersicLens
+    lens: ParametricLens
+    parameters: Tensor
+    amplitudes: Tensor
+    normal: Tensor
+    chi2: float
+    converged: bool
+    lower: Tensor
+    upper: Tensor
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        return degrees_of_freedom(self.lens, self.model)
+
+    @property
+    def reduced_chi2(self) -> float:
+        return self.chi2 / self.degrees_of_freedom
+
+    @property
+    def bayesian_information(self) -> float:
+        """Bayesian information criterion; smaller is better."""
+        count = len(self.lens.used)
+        return self.chi2 + (count - self.degrees_of_freedom) * np.log(count)
+
+
+def degrees_of_freedom(lens: ParametricLens, model: SersicLens) -> int:
+    """Unmasked pixels less fitted numbers."""
+    return len(lens.used) - (8 * bool(model.sources) + 7 * model.components)
+
+
+def is_good(fit: LensFit) -> bool:
+    """Whether the reduced chi-square lies within three sigma of 1, or below."""
+    return fit.reduced_chi2 < 1 + 3 * np.sqrt(2 / fit.degrees_of_freedom)
+
+
+def fit_lens(
+    frame: Frame, model: SersicLens, rng: np.random.Generator, *, draws: int = 256, starts: int = 12, rounds: int = 3,
+    priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: tuple[np.ndarray, Tensor] | None = None,
+) -> LensFit:
+    """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor."""
+    single = frame.to(torch.float32)
+    light_start = np.zeros(0)
+    arcs_frame, center = single, frame.grid.centre
+    if model.lens_lights:
+        light_start, image = light or fit_lens_light(single, model.lens_lights)
+        arcs_frame = single.replace_data(single.data - image.to(torch.float32))
+        center = (float(light_start[0]), float(light_start[1]))
+    arcs = find_arcs(arcs_frame, center)
+    log.debug("arcs: %d pixels, mean radius %.3f arcsec about %s", len(arcs.x), arcs.radius, center)
+    best = None
+    for attempt in range(rounds):
+        candidates = _search(arcs_frame, arcs, rng, draws * (attempt + 1), starts, spread=1 + 0.7 * attempt)
+        candidates = np.concatenate([candidates, np.tile(light_start, (len(candidates), 1))], 1)
+        fit = _polish(frame, single, model, candidates, priors)
+        log.debug("round %d: reduced chi-square %.4f", attempt, fit.reduced_chi2)
+        if best is None or fit.chi2 < best.chi2:
+            best = fit
+        if is_good(best):
+            break
+    return best
+
+
+def _search(frame: Frame, arcs: Arcs, rng, draws: int, keep: int, spread: float) -> np.ndarray:
+    """Rank random starts, then fit the best of them to the blurred arcs."""
+    drawn, _ = rank_starts(frame, draw_starts(arcs, draws, rng, spread=spread), blur=1.0)
+    model = SersicLens(1, 0)
+    lens, data = blurred_lens(frame, model, 1.0), blurred_data(frame, 1.0)
+    lower, upper = bounds(model, frame)
+    begin = torch.as_tensor(drawn[:keep], dtype=frame.data.dtype)
+    fit = levenberg_marquardt(lens.linearise, data, begin, lower, upper, iterations=8, tolerance=1.0, damping=0.1)
+    order = torch.argsort(fit.objective)
+    return _distinct(fit.parameters[order], 3).double().numpy()
+
+
+def _distinct(parameters: Tensor, count: int) -> Tensor:
+    """The first ``count`` parameter sets that differ from each other in lens or source position."""
+    kept = [0]
+    for index in range(1, len(parameters)):
+        if all(float((parameters[index] - parameters[k])[:10].abs().max()) > 0.02 for k in kept):
+            kept.append(index)
+        if len(kept) == count:
+            break
+    return parameters[kept]
+
+
+def _polish(frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarray, priors) -> LensFit:
+    """Fit sharp images: the candidates in single precision on evenly divided pixels, the best one adaptively in double."""
+    lower, upper = bounds(model, single)
+    mean, weight = priors(model) if priors else (None, None)
+    single_priors = {} if mean is None else {"prior_mean": mean.float(), "prior_weight": weight.float()}
+    lens = ParametricLens(model, Subdivision.uniform(single.grid, 2, torch.float32), single.convolution, single.weight)
+    begin = torch.as_tensor(candidates, dtype=torch.float32)
+    fit = levenberg_marquardt(
+        lens.linearise, single.weighted_data, begin, lower, upper, iterations=10, tolerance=2.0, **single_priors
+    )
+    order = torch.argsort(fit.objective)
+    close = fit.objective[order] < fit.objective[order[0]] * 1.2 + 20
+    fits = [
+        sharpen(frame, model, fit.parameters[i][None].double(), priors) for i in order[close][:2]
+    ]
+    return min(fits, key=lambda f: f.chi2)
+
+
+def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, passes: int = 3) -> LensFit:
+    """Fit in double precision from a good start, the pixels divided as finely as the model needs."""
+    lower, upper = bounds(model, frame)
+    mean, weight = priors(model) if priors else (None, None)
+    tolerance = _tolerance(frame)
+    parameters, amplitudes = begin, None
+    levels = None
+    for _ in range(passes):
+        if amplitudes is None:
+            lens = ParametricLens(model, Subdivision.uniform(frame.grid, 2), frame.convolution, frame.weight)
+            fit = levenberg_marquardt(
+                lens.linearise, frame.weighted_data, parameters, lower, upper, prior_mean=mean, prior_weight=weight, iterations=3
+            )
+            parameters, amplitudes = fit.parameters, fit.amplitudes
+        needed = refine(frame.grid, _brightness(model, parameters, amplitudes, frame.grid.scale), tolerance)
+        if levels is not None and bool((needed <= levels).all()):
+            break
+        levels = needed if levels is None else torch.maximum(levels, needed)
+        subdivision = Subdivision(frame.grid, levels * frame.reachable)
+        lens = ParametricLens(model, subdivision, frame.convolution, frame.weight)
+        fit: Fit = levenberg_marquardt(
+            lens.linearise, frame.weighted_data, parameters, lower, upper, prior_mean=mean, prior_weight=weight,
+            iterations=25, tolerance=1e-3, damping=1e-3,
+        )
+        parameters, amplitudes = fit.parameters, fit.amplitudes
+    basis = lens.linearise(parameters, False).basis
+    chi2 = float(((frame.weighted_data - (amplitudes[:, :, None] * basis).sum(1)) ** 2).sum())
+    return LensFit(
+        model, lens, parameters[0], amplitudes[0], fit.normal[0], chi2, bool(fit.converged[0]), lower, upper
+    )
+
+
+def _tolerance(frame: Frame) -> Tensor:
+    sigma = frame.sigma.clone()
+    sigma[~frame.used] = sigma[frame.used].median()
+    padded = torch.nn.functional.pad(sigma[None, None], [frame.grid.border] * 4, mode="replicate")[0, 0].reshape(-1)
+    return torch.where(frame.reachable, padded * _DIVISION_TOLERANCE, torch.inf)
+
+
+def _brightness(model: SersicLens, parameters: Tensor, amplitudes: Tensor, scale: float):
+    def total(x: Tensor, y: Tensor) -> Tensor:
+        return (amplitudes[:, :, None] * model.brightness(parameters, x, y)).sum(1) * scale**2
+
+    return total

@@ -1,0 +1,158 @@
+"""Where a fit begins: lens light, ring radius and source position read off the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from lensdeblend.lensing.convolution import Convolution
+from lensdeblend.lensing.epl import epl
+from lensdeblend.lensing.halos import shear
+from lensdeblend.lensing.least_squares import levenberg_marquardt, nonnegative_amplitudes
+from lensdeblend.lensing.parametric import ParametricLens, SersicLens
+from lensdeblend.lensing.subdivision import Subdivision
+from lensdeblend.reconstructors.frame import Frame
+
+__all__ = ["Arcs", "draw_starts", "find_arcs", "fit_lens_light", "rank_starts"]
+
+
+@dataclass(frozen=True)
+class Arcs:
+    """The pixels that stand out: positions and flux, and what they say of the lens."""
+
+    x: np.ndarray
+    y: np.ndarray
+    flux: np.ndarray
+    center: tuple[float, float]
+    radius: float
+
+
+def find_arcs(frame: Frame, center: tuple[float, float]) -> Arcs:
+    """Significant pixels of the image (lens light taken off) around ``center`` in arcsec."""
+    smooth = frame.smoothed(1.0)
+    noise = frame.sigma.double().numpy() / (2 * np.sqrt(np.pi))
+    x, y = frame.positions()
+    used = frame.used.numpy()
+    significance = np.where(used, smooth / noise, 0)
+    distance = np.hypot(x - center[0], y - center[1])
+    bright = significance > max(4.0, 0.1 * significance.max())
+    if bright.sum() < 5:
+        bright = significance >= np.sort(significance, axis=None)[-5]
+    flux = np.clip(smooth[bright], 0, None)
+    return Arcs(x[bright], y[bright], flux, center, float(np.average(distance[bright], weights=flux)))
+
+
+def draw_starts(arcs: Arcs, count: int, rng: np.random.Generator, *, spread: float = 1.0) -> np.ndarray:
+    """Random lens and source parameters that the arcs allow: (count, 14).
+
+    The mass is drawn at random about an isothermal lens whose Einstein radius is the arcs' mean radius; the source lies where
+    the arcs, traced back through it, meet.
+    """
+    theta_E = arcs.radius * np.exp(rng.normal(0, 0.12 * spread, count))
+    gamma = rng.normal(2.0, 0.05 * spread, count)
+    e1, e2 = rng.normal(0, 0.1 * spread, (2, count))
+    center_x, center_y = np.array(arcs.center)[:, None] + rng.normal(0, 0.05 * spread, (2, count))
+    gamma1, gamma2 = rng.normal(0, 0.05 * spread, (2, count))
+    lens = np.stack([theta_E, gamma, e1, e2, center_x, center_y, gamma1, gamma2], 1)
+    lens[0, 2:4] = lens[0, 6:8] = 0
+    parameters = [torch.as_tensor(c)[:, None] for c in lens.T]
+    x, y = torch.as_tensor(arcs.x), torch.as_tensor(arcs.y)
+    ax, ay = epl(x, y, *parameters[:6])
+    sx, sy = shear(x, y, *parameters[6:])
+    beta_x, beta_y = (x - ax - sx).numpy(), (y - ay - sy).numpy()
+    weight = arcs.flux / arcs.flux.sum()
+    source_x, source_y = beta_x @ weight, beta_y @ weight
+    scatter = np.sqrt(((beta_x - source_x[:, None]) ** 2 + (beta_y - source_y[:, None]) ** 2) @ weight)
+    radius = np.clip(scatter, 0.05, 0.6) * np.exp(rng.normal(0, 0.3, count))
+    n = np.exp(rng.normal(np.log(1.5), 0.3, count))
+    f1, f2 = rng.normal(0, 0.05, (2, count))
+    return np.concatenate([lens, np.stack([source_x, source_y, np.log(radius), np.log(n), f1, f2], 1)], 1)
+
+
+def rank_starts(frame: Frame, starts: np.ndarray, *, blur: float = 1.0, batch: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Order starts by the chi-square of the blurred image, best first; also returns the values."""
+    lens = blurred_lens(frame, SersicLens(1, 0), blur)
+    data = blurred_data(frame, blur)
+    values = []
+    for part in torch.as_tensor(starts, dtype=frame.data.dtype).split(batch):
+        basis = lens.linearise(part, False).basis
+        amplitudes = nonnegative_amplitudes(basis, data)
+        values.append(((data - torch.einsum("sk,skm->sm", amplitudes, basis)) ** 2).sum(-1))
+    values = torch.cat(values).double().numpy()
+    order = np.argsort(np.where(np.isfinite(values), values, np.inf))
+    return starts[order], values[order]
+
+
+def blurred_lens(frame: Frame, model: SersicLens, blur: float) -> ParametricLens:
+    """The forward model at one sample a pixel with a PSF widened by ``blur`` pixels: a smoother landscape."""
+    half = max(3, int(np.ceil(3 * blur)))
+    kernel = np.zeros((2 * half + 1,) * 2)
+    kernel[half, half] = 1
+    if frame.kernel is not None:
+        pad = half
+        kernel = np.pad(frame.kernel.double().numpy(), pad)
+    kernel = torch.as_tensor(gaussian_filter(kernel, blur, mode="constant"), dtype=frame.data.dtype)
+    levels = torch.ones(frame.grid.size, dtype=torch.int64)
+    return ParametricLens(
+        model, Subdivision(frame.grid, levels, frame.data.dtype), Convolution(kernel, frame.grid.shape, frame.grid.border),
+        frame.weight,
+    )
+
+
+def blurred_data(frame: Frame, blur: float) -> Tensor:
+    """Data to hold against `blurred_lens`."""
+    smooth = torch.as_tensor(frame.smoothed(blur), dtype=frame.data.dtype)
+    return frame.replace_data(smooth).weighted_data
+
+
+def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
+    """Parameters (6 a component) and image of the lens light, the arcs clipped away as positive outliers."""
+    smooth = frame.smoothed(1.0)
+    x, y = frame.positions()
+    used = frame.used.numpy()
+    middle = np.hypot(x - frame.grid.centre[0], y - frame.grid.centre[1])
+    near = used & (middle < 0.25 * min(frame.grid.shape) * frame.grid.scale)
+    peak = np.unravel_index(np.argmax(np.where(near if near.any() else used, smooth, -np.inf)), smooth.shape)
+    model = SersicLens(0, count)
+    radii, indices = ((0.6,), (3.0,)) if count == 1 else ((0.3, 1.2), (3.0, 1.2))
+    light = np.concatenate([[x[peak], y[peak], np.log(r), np.log(n), 0, 0] for r, n in zip(radii, indices)])
+    start = torch.as_tensor(np.concatenate([np.zeros(8), light])[None], dtype=frame.data.dtype)
+    start[:, 0] = 1.0
+    start[:, 1] = 2.0
+    lower, upper = bounds(model, frame)
+    lower[:8], upper[:8] = start[0, :8], start[0, :8]
+    subdivision = Subdivision.uniform(frame.grid, 2, frame.data.dtype)
+    clipped = frame.used.clone()
+    for _ in range(4):
+        current = Frame(frame.data, frame.sigma, clipped, frame.kernel, frame.grid, frame.corner)
+        lens = ParametricLens(model, subdivision, frame.convolution, current.weight)
+        fit = levenberg_marquardt(lens.linearise, current.weighted_data, start, lower, upper, iterations=12, tolerance=1.0)
+        start = fit.parameters
+        image = (fit.amplitudes[:, :, None, None] * lens.images(start)).sum((0, 1))
+        outlier = ((frame.data - image) / frame.sigma > 3) & frame.used
+        spread = torch.as_tensor(gaussian_filter(outlier.double().numpy(), 1.0) > 0.2)
+        clipped = frame.used & ~spread
+        if int(clipped.sum()) < 20 * count:
+            break
+    return start[0, 8:].double().numpy(), image
+
+
+def bounds(model: SersicLens, frame: Frame) -> tuple[Tensor, Tensor]:
+    """Lower and upper bound of every parameter."""
+    half = 0.5 * max(frame.grid.shape) * frame.grid.scale
+    cx, cy = frame.grid.centre
+    lens = [
+        (0.02 * half, 1.2 * half), (1.2, 2.8), (-0.7, 0.7), (-0.7, 0.7), (cx - half, cx + half), (cy - half, cy + half),
+        (-0.5, 0.5), (-0.5, 0.5),
+    ]
+    scale = frame.grid.scale
+    light = [
+        (cx - half, cx + half), (cy - half, cy + half), (np.log(0.05 * scale), np.log(3 * half)),
+        (np.log(0.3), np.log(8.0)), (-0.7, 0.7), (-0.7, 0.7),
+    ]
+    lower, upper = np.array(lens + light * model.components).T
+    return torch.as_tensor(lower, dtype=frame.data.dtype), torch.as_tensor(upper, dtype=frame.data.dtype)
