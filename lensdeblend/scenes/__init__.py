@@ -1,14 +1,14 @@
 """Scenes, the observations of them, and populations to draw them from."""
 
 from lensdeblend.scenes.components import (
-    EPL, NFW, SIE, Gaussian, ImageSource, LightComponent, MassComponent, PointMass, PointSource, PointSubhalos, Sersic,
-    Shear, TruncatedNFW, Vortex,
+    EPL, NFW, SIE, Gaussian, ImageSource, Knots, LightComponent, MassComponent, PointMass, PointSource, PointSubhalos,
+    RealGalaxy, Sersic, Shear, TruncatedNFW, Vortex,
 )
 from lensdeblend.scenes.observation import GaussianPSF, Observation
 from lensdeblend.scenes.scene import Galaxy, Redshifts, Scene
 
 __all__ = [
-    "EPL", "NFW", "SIE", "Galaxy", "Gaussian", "GaussianPSF", "ImageSource", "LightComponent", "MassComponent",
-    "Observation", "PointMass", "PointSource", "PointSubhalos", "Redshifts", "Scene", "Sersic", "Shear", "TruncatedNFW",
-    "Vortex",
+    "EPL", "NFW", "SIE", "Galaxy", "Gaussian", "GaussianPSF", "ImageSource", "Knots", "LightComponent",
+    "MassComponent", "Observation", "PointMass", "PointSource", "PointSubhalos", "RealGalaxy", "Redshifts", "Scene",
+    "Sersic", "Shear", "TruncatedNFW", "Vortex",
 ]

@@ -14,9 +14,11 @@ import numpy as np
 from astropy.nddata import NDData
 from astropy.units import Quantity
 
+from lensdeblend.images import pixel_scale
+
 __all__ = [
     "EPL", "SIE", "Shear", "NFW", "TruncatedNFW", "PointMass", "PointSubhalos", "Vortex",
-    "Sersic", "Gaussian", "PointSource", "ImageSource",
+    "Sersic", "Gaussian", "PointSource", "ImageSource", "Knots", "RealGalaxy",
     "MassComponent", "LightComponent",
 ]
 
@@ -41,6 +43,10 @@ class _Component:
                     f"{type(self).__name__}: {entry.name} must be an angle with a unit, "
                     f"such as {value} * u.arcsec; got {value!r}"
                 )
+            if not value.unit.is_equivalent(unit):
+                raise ValueError(f"{type(self).__name__}: {entry.name} must be an angle; got {value}")
+            if not np.all(np.isfinite(value)):
+                raise ValueError(f"{type(self).__name__}: {entry.name} must be finite; got {value}")
             object.__setattr__(self, entry.name, value.to(unit))
         if hasattr(self, "e1"):
             modulus = np.hypot(self.e1, self.e2)
@@ -54,6 +60,30 @@ class MassComponent(_Component):
 
 class LightComponent(_Component):
     """A part of the light: of the lens galaxy, of the source or of a galaxy in a blend."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("radius", "sigma", "n"):
+            if not np.all(getattr(self, name, 1) > 0):
+                raise ValueError(f"{type(self).__name__}: {name} must be positive; got {getattr(self, name)}")
+
+    @property
+    def extent(self) -> Quantity:
+        """Radius within which the light is worth showing: five half-light radii, or an image's half diagonal."""
+        return 5 * half_light_radius(self)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Smallest x, smallest y, largest x and largest y of the `extent`, in arcsec."""
+        x, y, reach = (value.to_value(u.arcsec) for value in (self.center_x, self.center_y, self.extent))
+        return x - reach, y - reach, x + reach, y + reach
+
+
+def half_light_radius(component: LightComponent) -> Quantity:
+    """Half-light radius, the geometric mean of the two axes; of an image 0, since its pixels have not been measured."""
+    if hasattr(component, "sigma"):
+        return component.sigma * np.sqrt(2 * np.log(2))
+    return getattr(component, "radius", 0 * u.arcsec)
 
 
 @dataclass(frozen=True)
@@ -146,6 +176,21 @@ class Vortex(MassComponent):
     center_x: Quantity = _angle(0.0)
     center_y: Quantity = _angle(0.0)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.n != int(self.n) or self.n < 1:
+            raise ValueError(f"Vortex: n must be a whole positive number; got {self.n}")
+
+    @property
+    def points(self) -> PointSubhalos:
+        """The point masses, from one end of the line to the other, both ends taken."""
+        along = np.linspace(-1, 1, self.n) * self.half_length if self.n > 1 else np.zeros(1) * self.half_length
+        return PointSubhalos(
+            theta_E=np.full(self.n, 1 / np.sqrt(self.n)) * self.theta_E,
+            center_x=self.center_x + along * np.cos(self.angle),
+            center_y=self.center_y + along * np.sin(self.angle),
+        )
+
 
 @dataclass(frozen=True)
 class Sersic(LightComponent):
@@ -197,3 +242,55 @@ class ImageSource(LightComponent):
     angle: Quantity = field(default=0.0 * u.deg, metadata={"unit": u.deg})
     center_x: Quantity = _angle(0.0)
     center_y: Quantity = _angle(0.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not isinstance(self.image, NDData):
+            raise TypeError(f"ImageSource: image must be an NDData; got {type(self.image).__name__}")
+        if self.image.data.ndim != 2 or not np.all(np.isfinite(self.image.data)):
+            raise ValueError("ImageSource: image must be two-dimensional and finite everywhere")
+        pixel_scale(self.image)
+
+    @property
+    def extent(self) -> Quantity:
+        return pixel_scale(self.image) * np.hypot(*self.image.data.shape) / 2
+
+
+@dataclass(frozen=True)
+class Knots(LightComponent):
+    """Star-forming knots: ``n`` points of equal flux, scattered as a Gaussian of half-light ``radius`` at random by ``seed``.
+
+    Only the ``galsim`` simulator draws them, as its ``RandomKnots``.
+    """
+
+    flux: float | Quantity
+    radius: Quantity = _angle()
+    n: int = 20
+    e1: float = 0.0
+    e2: float = 0.0
+    center_x: Quantity = _angle(0.0)
+    center_y: Quantity = _angle(0.0)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RealGalaxy(LightComponent):
+    """A galaxy of a GalSim ``RealGalaxyCatalog``, its own PSF deconvolved, from a catalogue on disk.
+
+    ``catalog`` is the catalogue's FITS file, with its images in the same folder; ``index`` counts its rows from 0, ``id`` is its
+    ``IDENT``: one of the two is given. ``flux`` rescales it; left out, the catalogue's image keeps its own sum. ``angle`` turns
+    it counter-clockwise. Only the ``galsim`` simulator draws it.
+    """
+
+    catalog: str
+    index: int | None = None
+    id: int | None = None
+    flux: float | Quantity | None = None
+    angle: Quantity = field(default=0.0 * u.deg, metadata={"unit": u.deg})
+    center_x: Quantity = _angle(0.0)
+    center_y: Quantity = _angle(0.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if (self.index is None) == (self.id is None):
+            raise ValueError("RealGalaxy: give one of index and id")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
@@ -20,13 +21,20 @@ class GaussianPSF:
     fwhm: Quantity
     truncation: float = 5.0
 
-    def kernel(self, pixel_scale: Quantity) -> np.ndarray:
-        """The PSF on pixels of ``pixel_scale``: odd size, sum 1, each pixel the value at its centre."""
+    def __post_init__(self):
+        _check_angle(self.fwhm, "GaussianPSF: fwhm")
+        if not self.truncation > 0:
+            raise ValueError(f"GaussianPSF: truncation must be positive; got {self.truncation}")
+
+    def kernel(self, pixel_scale: Quantity, *, offset: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+        """The PSF on pixels of ``pixel_scale``: odd size, sum 1, each pixel the value at its centre.
+
+        ``offset`` (x, y) in pixels moves it off the middle of the central pixel.
+        """
         sigma = (self.fwhm * _SIGMA_PER_FWHM / pixel_scale).to_value(u.dimensionless_unscaled)
         half = max(1, int(np.ceil(self.truncation * sigma)))
-        offset = np.arange(-half, half + 1)
-        profile = np.exp(-0.5 * (offset / sigma) ** 2)
-        kernel = np.outer(profile, profile)
+        x, y = (np.exp(-0.5 * ((np.arange(-half, half + 1) - shift) / sigma) ** 2) for shift in offset)
+        kernel = np.outer(y, x)
         return kernel / kernel.sum()
 
 
@@ -43,7 +51,7 @@ class Observation:
     psf : `GaussianPSF`, 2-d array or None
         An array is the PSF on the image's own pixels.
     unit : `~astropy.units.Unit`
-        Unit of the image.
+        Unit of the image, a rate: electrons or counts per second.
     exposure_time : `~astropy.units.Quantity`, optional
         Total exposure; gives the photon noise of the objects: variance ``flux / (exposure_time * gain)``.
     gain : float
@@ -55,6 +63,20 @@ class Observation:
     band : str
     provenance : str
         Where the numbers come from: table, version.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a pixel scale or exposure time without unit or not positive, a shape that is not two positive numbers, a PSF of
+        even size, with NaN or with a sum that is not positive, a negative noise.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from lensdeblend.scenes import GaussianPSF, Observation
+    >>> observation = Observation(0.1 * u.arcsec, (64, 64), GaussianPSF(0.16 * u.arcsec), zero_point=25.0)
+    >>> observation.flux(20 * u.ABmag)
+    100.0
     """
 
     pixel_scale: Quantity
@@ -68,6 +90,24 @@ class Observation:
     band: str = ""
     provenance: str = ""
 
+    def __post_init__(self):
+        _check_angle(self.pixel_scale, "Observation: pixel_scale")
+        shape = tuple(int(n) for n in self.shape)
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"Observation: shape must be (ny, nx), both positive; got {self.shape}")
+        object.__setattr__(self, "shape", shape)
+        if self.psf is not None and not isinstance(self.psf, GaussianPSF):
+            object.__setattr__(self, "psf", _checked_psf(self.psf))
+        if self.exposure_time is not None:
+            if not (isinstance(self.exposure_time, Quantity) and self.exposure_time.unit.is_equivalent(u.s)):
+                raise TypeError(f"Observation: exposure_time must be a time, such as 1000 * u.s; got {self.exposure_time!r}")
+            if not self.exposure_time > 0 * u.s:
+                raise ValueError(f"Observation: exposure_time must be positive; got {self.exposure_time}")
+        if not self.gain > 0:
+            raise ValueError(f"Observation: gain must be positive; got {self.gain}")
+        if not (np.isfinite(self.background_rms) and self.background_rms >= 0):
+            raise ValueError(f"Observation: background_rms must be 0 or more; got {self.background_rms}")
+
     @property
     def kernel(self) -> np.ndarray | None:
         """The PSF on the image's pixels, or None."""
@@ -79,11 +119,16 @@ class Observation:
         """Turn a flux or an AB magnitude into a number in ``unit``."""
         if not isinstance(flux, Quantity):
             return float(flux)
+        if flux.unit.is_equivalent(u.Jy) and not flux.unit.is_equivalent(self.unit):
+            flux = flux.to(u.ABmag)
         if flux.unit in (u.ABmag, u.mag):
             if self.zero_point is None:
                 raise ValueError("a magnitude needs an Observation with a zero_point")
             return float(10 ** (-0.4 * (flux.value - self.zero_point)))
-        return float(flux.to_value(self.unit))
+        try:
+            return float(flux.to_value(self.unit))
+        except u.UnitConversionError:
+            raise ValueError(f"a flux in {flux.unit} cannot be turned into {self.unit}, the observation's unit") from None
 
     def variance(self, noiseless: np.ndarray) -> np.ndarray:
         """Expected variance of each pixel of ``noiseless``, in ``unit`` squared."""
@@ -91,3 +136,74 @@ class Observation:
         if self.exposure_time is not None:
             variance += np.clip(noiseless, 0, None) / (self.exposure_time.to_value(u.s) * self.gain)
         return variance
+
+    def refined(self, factor: int) -> Observation:
+        """The same field on pixels ``factor`` times smaller, without noise: a truth for super-resolution.
+
+        A `GaussianPSF` is kept; of an array it is not known how it looks on finer pixels.
+
+        Raises
+        ------
+        ValueError
+            For a factor that is no whole positive number, and for a PSF that is an array.
+        """
+        if factor != int(factor) or factor < 1:
+            raise ValueError(f"factor must be a whole positive number; got {factor}")
+        if isinstance(self.psf, np.ndarray):
+            raise ValueError("a PSF given as an array cannot be put on finer pixels; replace it by one made for them")
+        return replace(
+            self, pixel_scale=self.pixel_scale / int(factor), shape=tuple(n * int(factor) for n in self.shape),
+            background_rms=0.0, exposure_time=None,
+        )
+
+    @classmethod
+    def preset(cls, name: str, *, shape: tuple[int, int], psf: GaussianPSF | np.ndarray | None = None) -> Observation:
+        """The observation that an instrument's table describes; `lensdeblend.scenes.presets` says which there are.
+
+        Parameters
+        ----------
+        name : str
+            Such as ``"euclid-vis"``.
+        shape : tuple of int
+            ``(ny, nx)``.
+        psf : `GaussianPSF` or 2-d array, optional
+            Replaces the table's, or gives one where the table has none.
+
+        Raises
+        ------
+        ValueError
+            For an unknown name, and where neither the table nor ``psf`` gives a PSF.
+        """
+        from lensdeblend.scenes.presets import preset
+
+        return preset(name, shape=shape, psf=psf)
+
+    def write(self, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+        """Write the observation as YAML."""
+        from lensdeblend.scenes.yaml import write_yaml
+
+        write_yaml(self, path, overwrite=overwrite)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Observation:
+        """Read an observation from YAML."""
+        from lensdeblend.scenes.yaml import read_yaml
+
+        return read_yaml(path, cls)
+
+
+def _check_angle(angle, what: str) -> None:
+    if not (isinstance(angle, Quantity) and angle.unit.is_equivalent(u.arcsec)):
+        raise TypeError(f"{what} must be an angle, such as 0.1 * u.arcsec; got {angle!r}")
+    if not (np.ndim(angle) == 0 and np.isfinite(angle) and angle > 0 * u.arcsec):
+        raise ValueError(f"{what} must be one positive angle; got {angle}")
+
+
+def _checked_psf(psf) -> np.ndarray:
+    psf = np.array(psf, dtype=float)
+    if psf.ndim != 2 or not all(n % 2 for n in psf.shape):
+        raise ValueError(f"Observation: psf must be a 2-d array of odd size; got shape {psf.shape}")
+    if not np.isfinite(psf).all() or not psf.sum() > 0:
+        raise ValueError("Observation: psf must be finite everywhere and have a positive sum")
+    # Dividing again by a sum that is 1 but for rounding would change what a file gave back.
+    return psf if abs(psf.sum() - 1) < 1e-12 else psf / psf.sum()
