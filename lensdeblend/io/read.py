@@ -20,7 +20,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from lensdeblend.io.planes import EXTNAMES, NOISE, mask_of, noise_kind, parse_unit, uncertainty_of
 from lensdeblend.io.wcs import square_pixel_scale, wcs_of_header
 
-__all__ = ["open_fits", "read_bands", "read_image"]
+__all__ = ["is_structural", "open_fits", "read_bands", "read_image"]
 
 Plane = int | str | tuple[str, int] | PathLike
 
@@ -202,7 +202,8 @@ def _opened(path: Path) -> fits.HDUList:
         except (AstropyUserWarning, EOFError) as error:
             raise OSError(f"{path} is truncated: {error}") from None
         except (OSError, TypeError, ValueError) as error:
-            raise OSError(f"{path} is no readable FITS file: {error}") from error
+            reason = str(error).split(". If")[0]
+            raise OSError(f"{path} is empty, truncated or no FITS file: {reason}") from error
 
 
 def _loaded(hdu):
@@ -318,9 +319,14 @@ def _same_shape(array: np.ndarray, data: np.ndarray, kind: str) -> np.ndarray:
     return array
 
 
+def is_structural(key: str) -> bool:
+    """Whether a header key is about layout or WCS, and so follows from the data."""
+    return _STRUCTURE.fullmatch(key) is not None
+
+
 def _meta(primary: fits.Header, own: fits.Header, wcs, pixel_scale) -> dict[str, Any]:
     headers = (own,) if own is primary else (primary, own)
-    meta = {key: value for header in headers for key, value in _cards(header) if not _STRUCTURE.fullmatch(key)}
+    meta = {key: value for header in headers for key, value in _cards(header) if not is_structural(key)}
     if pixel_scale is not None:
         scale = u.Quantity(pixel_scale, u.arcsec).value
         if wcs is not None and abs(scale / square_pixel_scale(wcs).value - 1) > 0.01:

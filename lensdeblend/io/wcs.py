@@ -12,7 +12,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS, FITSFixedWarning, WcsError
 from astropy.wcs.utils import fit_wcs_from_points, proj_plane_pixel_scales
 
-__all__ = ["as_fits_wcs", "header_of_wcs", "square_pixel_scale", "wcs_of_header"]
+__all__ = ["as_fits_wcs", "header_of_wcs", "read_wcs", "square_pixel_scale", "tangent_wcs", "wcs_of_header"]
 
 _SQUARE = 0.01
 _FIT_PIXELS = 0.01
@@ -20,14 +20,19 @@ _FIT_PIXELS = 0.01
 
 def wcs_of_header(header: Header, hdus=None) -> WCS | None:
     """Return the celestial WCS of a header, or None where there is none."""
+    wcs = read_wcs(header, hdus)
+    return wcs.celestial if wcs.has_celestial else None
+
+
+def read_wcs(header: Header, hdus=None) -> WCS:
+    """Return the WCS of a header, celestial or not, without astropy's notes on what it mended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         warnings.filterwarnings("ignore", "The following header keyword is invalid", AstropyUserWarning)
         try:
-            wcs = WCS(header, fobj=hdus)
+            return WCS(header, fobj=hdus)
         except WcsError as error:
             raise ValueError(f"the WCS in the header is broken: {error}") from error
-    return wcs.celestial if wcs.has_celestial else None
 
 
 def header_of_wcs(wcs: WCS) -> Header:
