@@ -38,8 +38,9 @@ def replacing(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[P
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> from lensdeblend.io.atomic import replacing
-    >>> path = getfixture("tmp_path") / "notes.txt"
+    >>> path = Path("notes.txt")
     >>> with replacing(path) as temporary:
     ...     _ = temporary.write_text("whole")
     >>> path.read_text()

@@ -65,9 +65,8 @@ def write_contents(
     >>> import numpy as np
     >>> from astropy.nddata import NDData
     >>> from lensdeblend.io.contents import read_contents, write_contents
-    >>> path = getfixture("tmp_path") / "fit.fits"
-    >>> write_contents({"model": NDData(np.ones((16, 16))), "chi2": 1.5, "flags": ("poor fit",)}, path)
-    >>> contents = read_contents(path)
+    >>> write_contents({"model": NDData(np.ones((16, 16))), "chi2": 1.5, "flags": ("poor fit",)}, "fit.fits")
+    >>> contents = read_contents("fit.fits")
     >>> float(contents["model"].data.sum()), contents["chi2"], contents["flags"]
     (256.0, 1.5, ('poor fit',))
     """

@@ -112,13 +112,12 @@ def read_image(
     >>> import numpy as np
     >>> from astropy.io import fits
     >>> from lensdeblend.io import read_image
-    >>> folder = getfixture("tmp_path")
     >>> fits.HDUList([
     ...     fits.PrimaryHDU(),
     ...     fits.ImageHDU(np.ones((32, 32)), fits.Header({"BUNIT": "nJy"}), name="SCI"),
     ...     fits.ImageHDU(np.full((32, 32), 0.04), name="VAR"),
-    ... ]).writeto(folder / "cutout.fits")
-    >>> image = read_image(folder / "cutout.fits", pixel_scale=0.1)
+    ... ]).writeto("cutout.fits")
+    >>> image = read_image("cutout.fits", pixel_scale=0.1)
     >>> type(image.uncertainty).__name__, image.unit, image.meta["PIXSCALE"]
     ('VarianceUncertainty', Unit("nJy"), 0.1)
     """

@@ -35,9 +35,8 @@ def write_image(image: NDData | Mapping[str, NDData], path: str | PathLike, *, o
     >>> import numpy as np
     >>> from astropy.nddata import NDData, VarianceUncertainty
     >>> from lensdeblend.io import read_image, write_image
-    >>> path = getfixture("tmp_path") / "image.fits"
-    >>> write_image(NDData(np.ones((16, 16)), uncertainty=VarianceUncertainty(np.ones((16, 16))), unit="nJy"), path)
-    >>> read_image(path).unit
+    >>> write_image(NDData(np.ones((16, 16)), uncertainty=VarianceUncertainty(np.ones((16, 16))), unit="nJy"), "image.fits")
+    >>> read_image("image.fits").unit
     Unit("nJy")
     """
     write_contents({"image": image}, path, overwrite=overwrite)
