@@ -121,7 +121,8 @@ def deblend(
     segmentation : `~photutils.segmentation.SegmentationImage` or 2-d array of int, optional
         On the pixels of the image (of the first band). For a list of images, a list.
     positions : (n, 2) array of pixel (x, y), or `~astropy.coordinates.SkyCoord`, optional
-        Where the galaxies are; 0-based, (0, 0) the centre of the first pixel (of the first band). For a list of images, a list.
+        Where the galaxies are; 0-based, (0, 0) the centre of the first pixel (of the first band). For a list of images,
+        a list.
     method : str or `~lensdeblend.interfaces.Deblender`
         A name of ``methods("deblender")``, ``"distribution::name"``, or an instance that carries its options.
     seed : int or `~numpy.random.Generator`, optional
@@ -135,8 +136,8 @@ def deblend(
     Raises
     ------
     TypeError, ValueError
-        For an image that `~lensdeblend.prepare` refuses, positions or a segmentation that do not fit it, an empty list, an
-        unknown method.
+        For an image that `~lensdeblend.prepare` refuses, positions or a segmentation that do not fit it, an empty list,
+        an unknown method.
     """
     _, single = _batch(image, "images")
 
@@ -161,8 +162,9 @@ def generate(n: int = 1, *, conditions=None, method="vae-flow", seed: Seed = Non
     n : int
         How many.
     conditions : mapping or `~astropy.table.Table`, optional
-        Scalars or columns of length ``n`` named ``flux`` or ``magnitude``, ``radius`` (half-light, an angle), ``e1``, ``e2``
-        (|e| = (1-q)/(1+q)), ``n`` (Sérsic index), and colours as ``"g-r"``; what is left out is drawn from the population.
+        Scalars or columns of length ``n`` named ``flux`` or ``magnitude``, ``radius`` (half-light, an angle), ``e1``,
+        ``e2`` (of modulus (1-q)/(1+q)), ``n`` (Sérsic index), and colours as ``"g-r"``; what is left out is drawn from
+        the population.
     method : str or `~lensdeblend.interfaces.Generator`
         A name of ``methods("generator")``, ``"distribution::name"``, or an instance that carries its options.
     seed : int or `~numpy.random.Generator`, optional
@@ -212,7 +214,8 @@ def superresolve(
     Raises
     ------
     TypeError, ValueError
-        For a factor that is not above 1, an image that `~lensdeblend.prepare` refuses, an empty list, an unknown method.
+        For a factor that is not above 1, an image that `~lensdeblend.prepare` refuses, an empty list, an unknown
+        method.
     """
     if isinstance(factor, bool) or not isinstance(factor, Real):
         raise TypeError(f"factor must be a number; got {factor!r}")
@@ -268,7 +271,7 @@ def _one_each(items, what: str, single: bool, n: int) -> list:
     if single:
         return [items]
     if not isinstance(items, (list, tuple)) or len(items) != n:
-        raise ValueError(f"for a list of {n} images, {what} must be a list of that length, with None where there is none")
+        raise ValueError(f"for a list of {n} images, {what} must be a list of that length; None where there is none")
     return list(items)
 
 
@@ -282,7 +285,7 @@ def _pixel_positions(positions, image: Image) -> np.ndarray | None:
         positions = np.column_stack([np.atleast_1d(axis) for axis in wcs.world_to_pixel(positions)])
     positions = np.asarray(positions, dtype=float)
     if positions.ndim != 2 or positions.shape[1] != 2 or not len(positions):
-        raise ValueError(f"positions must be a SkyCoord or an (n, 2) array of pixel (x, y); got shape {positions.shape}")
+        raise ValueError(f"positions must be a SkyCoord or an (n, 2) array of pixels; got shape {positions.shape}")
     if not np.isfinite(positions).all():
         raise ValueError("positions must be finite, and sky positions within the reach of the WCS")
     return positions
@@ -311,7 +314,7 @@ def _conditions(conditions, n: int) -> dict[str, Any] | None:
     wishes = {name: conditions[name] for name in names}
     for name, values in wishes.items():
         if np.shape(values) not in ((), (n,)):
-            raise ValueError(f"the condition {name!r} has shape {np.shape(values)}; one value or {n} of them are needed")
+            raise ValueError(f"the condition {name!r} has shape {np.shape(values)}; one value or {n} are needed")
     return wishes
 
 
@@ -368,7 +371,8 @@ def _options(method):
 
 
 def _versions(distribution: str) -> dict[str, str]:
-    names = ["lensdeblend", "numpy", "astropy", *(name for name in _NOTED_WHEN_LOADED if name in sys.modules), distribution]
+    loaded = (name for name in _NOTED_WHEN_LOADED if name in sys.modules)
+    names = ["lensdeblend", "numpy", "astropy", *loaded, distribution]
     versions = {}
     for name in dict.fromkeys(names):
         try:

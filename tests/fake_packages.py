@@ -9,14 +9,13 @@ import pytest
 from lensdeblend.plugins import manager
 
 
-def install(folder: Path, distribution: str, *, entry_point: str | None = None, modules: dict[str, str] | None = None, version="1.0"):
-    """Write ``distribution`` into ``folder``; ``entry_point`` is the module its plug-in lives in."""
-    about = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+def install(folder: Path, distribution: str, *, entry_point: str, modules: dict[str, str] | None = None):
+    """Write ``distribution`` 1.0 into ``folder``; ``entry_point`` is the module its plug-in lives in."""
+    about = folder / f"{distribution.replace('-', '_')}-1.0.dist-info"
     about.mkdir(parents=True)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
     (about / "RECORD").write_text("")
-    if entry_point is not None:
-        (about / "entry_points.txt").write_text(f"[lensdeblend]\n{distribution} = {entry_point}\n")
+    (about / "entry_points.txt").write_text(f"[lensdeblend]\n{distribution} = {entry_point}\n")
     for name, source in (modules or {}).items():
         (folder / f"{name}.py").write_text(dedent(source))
 

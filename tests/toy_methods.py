@@ -1,4 +1,4 @@
-"""The smallest methods that keep the contract, one of each kind: what the tests of verbs, plug-ins and command line use."""
+"""The smallest methods that keep the contract, one of each kind, for the tests of verbs, plug-ins and command line."""
 
 from dataclasses import dataclass
 
@@ -45,7 +45,8 @@ class ToySimulator(Simulator):
         ny, nx = observation.shape
         x = (nx - 1) / 2 + part.center_x.to_value(u.arcsec) / pixel
         y = (ny - 1) / 2 + part.center_y.to_value(u.arcsec) / pixel
-        drawn = observation.flux(part.flux) * gaussian(observation.shape, x, y, self.stretch * part.radius.to_value(u.arcsec) / pixel)
+        sigma = self.stretch * part.radius.to_value(u.arcsec) / pixel
+        drawn = observation.flux(part.flux) * gaussian(observation.shape, x, y, sigma)
         return drawn if observation.kernel is None else fftconvolve(drawn, observation.kernel, mode="same")
 
 
@@ -102,8 +103,9 @@ class ToyDeblender(Deblender):
             catalog[name] = np.zeros(n)
         catalog["flags"] = [""] * n
         return Deblending(
-            sources=[like(image, model * mine) for mine in own], shares=[like(image, image.data * mine) for mine in own],
-            catalog=catalog, segmentation=segmentation, model=like(image, model), residual=residual, chi2=chi2, image=image,
+            sources=[like(image, model * mine) for mine in own],
+            shares=[like(image, image.data * mine) for mine in own], catalog=catalog, segmentation=segmentation,
+            model=like(image, model), residual=residual, chi2=chi2, image=image,
         )
 
 
@@ -115,7 +117,8 @@ class ToyGenerator(Generator):
         flux = np.broadcast_to((conditions or {}).get("flux", 1.0), n)
         sigma = rng.uniform(1, 3, n)
         images = [
-            NDData(total * gaussian((24, 24), 11.5, 11.5, width), meta={"PIXSCALE": 0.1}) for total, width in zip(flux, sigma)
+            NDData(total * gaussian((24, 24), 11.5, 11.5, width), meta={"PIXSCALE": 0.1})
+            for total, width in zip(flux, sigma)
         ]
         return Generation(images=images, catalog=QTable({"flux": np.array(flux), "radius": 0.1 * sigma * u.arcsec}))
 
@@ -131,6 +134,6 @@ class ToySuperResolver(SuperResolver):
         fine = np.kron(model, np.ones((int(factor),) * 2)) / factor**2
         scale = pixel_scale(image) / factor
         return SuperResolution(
-            image=on_grid(image, fine, pixel_scale=scale), intrinsic=on_grid(image, fine, pixel_scale=scale), source=None,
-            deflection=None, convergence=None, parameters=None, chi2=chi2,
+            image=on_grid(image, fine, pixel_scale=scale), intrinsic=on_grid(image, fine, pixel_scale=scale),
+            source=None, deflection=None, convergence=None, parameters=None, chi2=chi2,
         )

@@ -1,6 +1,6 @@
-"""The hooks with which a package declares its methods: one an interface, each yielding `~lensdeblend.plugins.Method` records.
+"""The hooks with which a package declares its methods: one an interface, each yielding `Method` records.
 
-A package points the entry-point group ``lensdeblend`` to a module whose functions carry `~lensdeblend.plugins.hookimpl`.
+A package points the entry-point group ``lensdeblend`` to a module whose functions carry the decorator `hookimpl`.
 Hooks declare and import nothing: the class behind a record is imported when somebody uses the method.
 """
 

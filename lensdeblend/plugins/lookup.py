@@ -52,8 +52,8 @@ def methods(kind: str | None = None) -> Table:
     Returns
     -------
     `~astropy.table.Table`
-        One row a method: ``name``, ``kind``, ``distribution``, ``summary``, ``requires``, ``reference`` (bibcode) and ``available``,
-        False where something in ``requires`` is not installed.
+        One row a method: ``name``, ``kind``, ``distribution``, ``summary``, ``requires``, ``reference`` (bibcode) and
+        ``available``, False where something in ``requires`` is not installed.
 
     Examples
     --------
@@ -104,7 +104,8 @@ def resolve(kind: str, method: Any) -> Resolved:
         return Resolved(_construct(entry, {}), entry.method.name, entry.distribution)
     interface = _interface(kind)
     if isinstance(method, type):
-        raise TypeError(f"method must be a name or an instance; got the class {method.__name__}: write {method.__name__}()")
+        name = method.__name__
+        raise TypeError(f"method must be a name or an instance; got the class {name}: write {name}()")
     if not isinstance(method, interface):
         raise TypeError(f"method must be the name or an instance of a {interface.__name__}; got {method!r}")
     target = f"{type(method).__module__}:{type(method).__qualname__}"
@@ -165,9 +166,8 @@ def _construct(entry: Declared, options: dict[str, Any]) -> Any:
         if option not in known:
             nearest = difflib.get_close_matches(option, known, n=1)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-            raise TypeError(
-                f"{entry.kind} {entry.method.name!r} has no option {option!r}{hint} Its options: {', '.join(known) or 'none'}"
-            )
+            label = f"{entry.kind} {entry.method.name!r}"
+            raise TypeError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
     return cls(**options)
 
 
@@ -176,24 +176,24 @@ def _import(entry: Declared) -> type:
     missing = _missing(entry)
     if missing:
         raise MissingDependencyError(_advice(entry, label, missing))
-    module, _, attribute = entry.method.target.partition(":")
+    target = entry.method.target
+    module, _, attribute = target.partition(":")
     try:
         cls = import_module(module)
         for part in attribute.split("."):
             cls = getattr(cls, part)
     except ModuleNotFoundError as error:
-        if error.name and not module.startswith(error.name) and not error.name.startswith(module.partition(".")[0] + "."):
+        own = module.partition(".")[0]
+        if error.name and error.name.partition(".")[0] != own:
             raise MissingDependencyError(_advice(entry, label, [error.name.partition(".")[0]])) from error
-        raise ImportError(f"{label} cannot be loaded from {entry.method.target}: {error}") from error
+        raise ImportError(f"{label} cannot be loaded from {target}: {error}") from error
     except Exception as error:
-        raise ImportError(
-            f"{label} cannot be loaded from {entry.method.target}: {type(error).__name__}: {error}"
-        ) from error
+        raise ImportError(f"{label} cannot be loaded from {target}: {type(error).__name__}: {error}") from error
     interface = INTERFACES[entry.kind]
     if not (isinstance(cls, type) and issubclass(cls, interface)):
-        raise TypeError(f"{label}: {entry.method.target} is not a subclass of lensdeblend.interfaces.{interface.__name__}")
+        raise TypeError(f"{label}: {target} is not a subclass of lensdeblend.interfaces.{interface.__name__}")
     if not hasattr(cls, "__dataclass_fields__"):
-        raise TypeError(f"{label}: {entry.method.target} must be a frozen dataclass whose fields are its options")
+        raise TypeError(f"{label}: {target} must be a frozen dataclass whose fields are its options")
     return cls
 
 

@@ -32,8 +32,8 @@ class PluginWarning(AstropyUserWarning):
 class Plugin:
     """One entry point: where it comes from and how it fared.
 
-    ``status`` is ``"loaded"``, ``"failed"`` (``message`` says why), ``"not allowed"`` (left out by ``LENSDEBLEND_PLUGINS``) or
-    ``"not installed"`` (named there, but not found).
+    ``status`` is ``"loaded"``, ``"failed"`` (``message`` says why), ``"not allowed"`` (left out by
+    ``LENSDEBLEND_PLUGINS``) or ``"not installed"`` (named there, but not found).
     """
 
     name: str
