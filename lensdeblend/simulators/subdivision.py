@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["average_over_pixels"]
 
-FINEST = 160
+FINEST = 640
 _CHUNK = 500_000
 
 Brightness = Callable[[np.ndarray, np.ndarray], np.ndarray]
