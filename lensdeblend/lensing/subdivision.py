@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,18 +46,19 @@ class PixelGrid:
 
 @dataclass(frozen=True)
 class Block:
-    """Some pixels of a grid, all cut ``level`` by ``level``: flat pixel numbers and the points' positions."""
+    """Some pixels of a grid, all sampled ``level`` by ``level``: flat pixel numbers, the points' positions and shares of a pixel."""
 
     index: Tensor
     level: int
     x: Tensor
     y: Tensor
+    share: Tensor
 
     def average(self, values: Tensor) -> Tensor:
         """(..., points) to (..., pixels)."""
         if self.level == 1:
             return values
-        return values.reshape(*values.shape[:-1], len(self.index), self.level**2).mean(-1)
+        return values.reshape(*values.shape[:-1], len(self.index), self.level**2) @ self.share
 
 
 class Subdivision:
@@ -65,26 +68,31 @@ class Subdivision:
     ----------
     grid : PixelGrid
     levels : Tensor of int
-        Divisions a side for every pixel, border included, flat; 0 leaves a pixel out (its average is 0).
+        Points a side for every pixel, border included, flat; 0 leaves a pixel out (its average is 0).
+    rule : {"gauss", "midpoint"}
+        Gauss-Legendre points converge faster on smooth light; midpoints are what other codes' supersampling uses.
     """
 
-    def __init__(self, grid: PixelGrid, levels: Tensor, dtype=torch.float64, device="cpu"):
+    def __init__(
+        self, grid: PixelGrid, levels: Tensor, dtype=torch.float64, device="cpu", rule: Literal["gauss", "midpoint"] = "gauss"
+    ):
         self.grid, self.levels = grid, levels
         centre_x, centre_y = grid.centres(dtype, device)
         self.blocks: list[Block] = []
         for level in sorted(int(v) for v in torch.unique(levels) if v > 0):
-            offset = ((torch.arange(level, dtype=dtype, device=device) + 0.5) / level - 0.5) * grid.scale
-            dy, dx = (o.reshape(1, -1) for o in torch.meshgrid(offset, offset, indexing="ij"))
+            offset, part = (torch.as_tensor(v, dtype=dtype, device=device) for v in _points(level, rule))
+            dy, dx = (o.reshape(1, -1) for o in torch.meshgrid(offset * grid.scale, offset * grid.scale, indexing="ij"))
+            share = torch.outer(part, part).reshape(-1)
             pixels = torch.nonzero(levels == level).reshape(-1).to(device)
             for index in pixels.split(max(1, _BLOCK_POINTS // level**2)):
                 x = (centre_x[index, None] + dx).reshape(-1)
                 y = (centre_y[index, None] + dy).reshape(-1)
-                self.blocks.append(Block(index, level, x, y))
+                self.blocks.append(Block(index, level, x, y, share))
 
     @classmethod
-    def uniform(cls, grid: PixelGrid, level: int, dtype=torch.float64, device="cpu") -> Subdivision:
-        """Every pixel cut ``level`` by ``level``."""
-        return cls(grid, torch.full((grid.size,), level, dtype=torch.int64), dtype, device)
+    def uniform(cls, grid: PixelGrid, level: int, dtype=torch.float64, device="cpu", rule="gauss") -> Subdivision:
+        """Every pixel sampled ``level`` by ``level``."""
+        return cls(grid, torch.full((grid.size,), level, dtype=torch.int64), dtype, device, rule)
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)
@@ -98,6 +106,14 @@ class Subdivision:
                 image = values.new_zeros((*values.shape[:-1], self.grid.size))
             image[..., block.index] = values
         return image.reshape(*image.shape[:-1], *self.grid.padded_shape)
+
+
+def _points(level: int, rule: str) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets from a pixel's centre, in pixels, and weights that sum to 1."""
+    if rule == "midpoint":
+        return (np.arange(level) + 0.5) / level - 0.5, np.full(level, 1 / level)
+    nodes, weights = np.polynomial.legendre.leggauss(level)
+    return nodes / 2, weights / 2
 
 
 def refine(

@@ -18,12 +18,12 @@ from lensdeblend.reconstructors.starts import (
     Arcs, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
 )
 
-__all__ = ["LensFit", "degrees_of_freedom", "fit_lens", "is_good", "sharpen"]
+__all__ = ["LensFit", "degrees_of_freedom", "fit_lens", "is_good", "light_in_frame", "sharpen"]
 
 log = logging.getLogger(__name__)
 
 # The error of a pixel's average that is left standing, in units of its noise.
-_DIVISION_TOLERANCE = 0.05
+_DIVISION_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,11 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
     return LensFit(
         model, lens, parameters[0], amplitudes[0], fit.normal[0], chi2, bool(fit.converged[0]), lower, upper
     )
+
+
+def light_in_frame(fit: LensFit) -> Tensor:
+    """The model (ny, nx) in the frame it was fitted to."""
+    return (fit.amplitudes[:, None, None] * fit.lens.images(fit.parameters[None])[0]).sum(0)
 
 
 def _tolerance(frame: Frame) -> Tensor:

@@ -14,7 +14,7 @@ from lensdeblend.images import pixel_scale
 from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.subdivision import PixelGrid
 
-__all__ = ["Frame"]
+__all__ = ["Frame", "PhotonNoise", "estimated_from_data"]
 
 _PSF_SHARE_IN_BORDER = 0.995
 
@@ -60,6 +60,9 @@ class Frame:
         kernel = None if self.kernel is None else self.kernel.to(dtype)
         return Frame(self.data.to(dtype), self.sigma.to(dtype), self.used, kernel, self.grid, self.corner)
 
+    def with_sigma(self, sigma: Tensor) -> Frame:
+        return Frame(self.data, sigma, self.used, self.kernel, self.grid, self.corner)
+
     def replace_data(self, data: Tensor) -> Frame:
         return Frame(data, self.sigma, self.used, self.kernel, self.grid, self.corner)
 
@@ -98,6 +101,37 @@ class Frame:
         """x and y of the pixels in arcsec, each (ny, nx)."""
         x, y = PixelGrid(self.grid.shape, self.grid.scale, 0, self.grid.centre).centres()
         return x.reshape(self.grid.shape).numpy(), y.reshape(self.grid.shape).numpy()
+
+
+@dataclass(frozen=True)
+class PhotonNoise:
+    """A variance that grows with the light: ``background + per_count * light``."""
+
+    background: float
+    per_count: float
+
+    def sigma(self, light: np.ndarray | Tensor):
+        """Standard deviation where the expected light is ``light``."""
+        return (self.background + self.per_count * light.clip(-0.9 * self.background / self.per_count)) ** 0.5
+
+
+def estimated_from_data(image: NDData) -> PhotonNoise | None:
+    """The law by which the variance was computed from the noisy data themselves, or None where it was not.
+
+    Such a variance is too small where the noise is negative and too large where it is positive: chi-square comes out above 1 for
+    the true model, and fits come out low (Neyman's chi-square). It shows as a variance that is an exact linear function of the data,
+    which an expected variance never is.
+    """
+    good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
+    data, variance = image.data[good].astype(float), image.uncertainty.array[good].astype(float)
+    spread = variance.std()
+    if spread < 1e-6 * variance.mean() or data.std() == 0:
+        return None
+    per_count, background = np.polyfit(data, variance, 1)
+    left = variance - background - per_count * data
+    if per_count <= 0 or background <= 0 or left.std() > 1e-3 * spread:
+        return None
+    return PhotonNoise(float(background), float(per_count))
 
 
 def _border(psf: np.ndarray) -> int:

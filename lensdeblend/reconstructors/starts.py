@@ -17,7 +17,7 @@ from lensdeblend.lensing.parametric import ParametricLens, SersicLens
 from lensdeblend.lensing.subdivision import Subdivision
 from lensdeblend.reconstructors.frame import Frame
 
-__all__ = ["Arcs", "draw_starts", "find_arcs", "fit_lens_light", "rank_starts"]
+__all__ = ["Arcs", "central_peak", "draw_starts", "find_arcs", "fit_lens_light", "rank_starts"]
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,20 @@ def blurred_data(frame: Frame, blur: float) -> Tensor:
     return frame.replace_data(smooth).weighted_data
 
 
-def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
-    """Parameters (6 a component) and image of the lens light, the arcs clipped away as positive outliers."""
+def central_peak(frame: Frame) -> tuple[int, int]:
+    """Row and column of the brightest smoothed pixel near the middle: where a lens galaxy would be."""
     smooth = frame.smoothed(1.0)
     x, y = frame.positions()
     used = frame.used.numpy()
-    middle = np.hypot(x - frame.grid.centre[0], y - frame.grid.centre[1])
-    near = used & (middle < 0.25 * min(frame.grid.shape) * frame.grid.scale)
-    peak = np.unravel_index(np.argmax(np.where(near if near.any() else used, smooth, -np.inf)), smooth.shape)
+    reach = max(0.12 * min(frame.grid.shape), 2) * frame.grid.scale
+    near = used & (np.hypot(x - frame.grid.centre[0], y - frame.grid.centre[1]) < reach)
+    return np.unravel_index(np.argmax(np.where(near if near.any() else used, smooth, -np.inf)), smooth.shape)
+
+
+def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
+    """Parameters (6 a component) and image of the lens light, the arcs clipped away as positive outliers."""
+    x, y = frame.positions()
+    peak = central_peak(frame)
     model = SersicLens(0, count)
     radii, indices = ((0.6,), (3.0,)) if count == 1 else ((0.3, 1.2), (3.0, 1.2))
     light = np.concatenate([[x[peak], y[peak], np.log(r), np.log(n), 0, 0] for r, n in zip(radii, indices)])

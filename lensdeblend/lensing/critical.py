@@ -1,0 +1,55 @@
+"""Critical curves of a power law with shear, and the caustics they map to."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lensdeblend.lensing.epl import epl, epl_jacobian
+from lensdeblend.lensing.halos import shear
+
+__all__ = ["critical_curves", "inverse_magnification"]
+
+
+def inverse_magnification(x: Tensor, y: Tensor, lens: Tensor) -> Tensor:
+    """Determinant of the lensing Jacobian at points, for eight lens parameters (as in `SersicLens`)."""
+    theta_E, gamma, e1, e2, cx, cy, g1, g2 = lens
+    _, slopes = epl_jacobian(torch.complex(x, y), theta_E, gamma, e1, e2, torch.complex(cx, cy))
+    by_x, by_y = -slopes[4], -slopes[5]
+    xx, xy = 1 - by_x.real - g1, -by_y.real - g2
+    yx, yy = -by_x.imag - g2, 1 - by_y.imag + g1
+    return xx * yy - xy * yx
+
+
+def critical_curves(lens: Tensor, *, angles: int = 361, radii: int = 400, reach: float = 3.0) -> list[np.ndarray]:
+    """Critical curves as (points, 4) arrays of x, y in the lens plane and x, y of the caustic in the source plane.
+
+    The determinant is sampled along rays from the lens centre out to ``reach`` Einstein radii; its outermost zero is the tangential
+    curve, the one inside, where there is one on every ray, the radial curve. A lens whose outermost zero jumps between rays has
+    critical curves that no ray from its centre crosses once; then there are none here.
+    """
+    lens = lens.double()
+    theta_E, cx, cy = float(lens[0]), float(lens[4]), float(lens[5])
+    angle = torch.linspace(0, 2 * np.pi, angles, dtype=torch.float64)
+    radius = torch.exp(torch.linspace(np.log(1e-3), np.log(reach), radii, dtype=torch.float64)) * theta_E
+    x = (cx + radius[None] * torch.cos(angle)[:, None]).reshape(-1)
+    y = (cy + radius[None] * torch.sin(angle)[:, None]).reshape(-1)
+    determinant = inverse_magnification(x, y, lens).reshape(angles, radii)
+    change = determinant[:, 1:] * determinant[:, :-1] < 0
+    curves = []
+    for order in (1, 2):
+        rank = change.flip(1).cumsum(1).flip(1)
+        found = change & (rank == order)
+        if not bool(found.any(1).all()):
+            break
+        index = found.double().argmax(1)
+        rows = torch.arange(angles)
+        inner, outer = determinant[rows, index], determinant[rows, index + 1]
+        share = inner / (inner - outer)
+        crossing = radius[index] + share * (radius[index + 1] - radius[index])
+        px, py = cx + crossing * torch.cos(angle), cy + crossing * torch.sin(angle)
+        ax, ay = epl(px, py, *lens[:6])
+        sx, sy = shear(px, py, *lens[6:8])
+        curves.append(torch.stack([px, py, px - ax - sx, py - ay - sy], 1).numpy())
+    return curves

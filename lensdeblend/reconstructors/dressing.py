@@ -1,0 +1,211 @@
+"""From a fit in plain tensors to a `Reconstruction` on the sky."""
+
+from __future__ import annotations
+
+import astropy.units as u
+import numpy as np
+import torch
+from astropy.nddata import NDData, VarianceUncertainty
+from astropy.table import QTable
+from torch import Tensor
+
+from lensdeblend.images import like, on_grid, pixel_scale
+from lensdeblend.lensing.convolution import Convolution
+from lensdeblend.lensing.critical import critical_curves
+from lensdeblend.lensing.parametric import LENS_NAMES, SersicLens
+from lensdeblend.lensing.sersic import sersic
+from lensdeblend.lensing.subdivision import PixelGrid, Subdivision, refine
+from lensdeblend.reconstructors.fitting import LensFit, is_good
+from lensdeblend.reconstructors.frame import Frame, PhotonNoise
+from lensdeblend.reconstructors.posterior_samples import covariance
+from lensdeblend.results import Reconstruction
+
+__all__ = ["dress"]
+
+_ANGLES = {"theta_E", "center_x", "center_y", "x", "y", "radius"}
+_SOURCE_PIXELS_A_SIDE = (41, 201)
+
+
+def dress(
+    image: NDData, frame: Frame, fit: LensFit, samples: np.ndarray | None, noise: PhotonNoise | None = None
+) -> Reconstruction:
+    """Put the fit into NDData on the input's grid, and its numbers into tables.
+
+    Where ``noise`` is given, the variance is computed from the model by it.
+    """
+    components = _components_on_image(image, frame, fit)
+    model = components.sum(0)
+    if noise is not None:
+        image = like(image, image.data, uncertainty=VarianceUncertainty(noise.sigma(model) ** 2), mask=image.mask, meta=image.meta)
+    good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
+    with np.errstate(invalid="ignore", divide="ignore"):
+        residual = np.where(good, (image.data - model) / np.sqrt(image.uncertainty.array), 0.0)
+    lights = components[fit.model.sources:]
+    names, values, spread = _natural(fit)
+    parameters = QTable()
+    for index, name in enumerate(names):
+        unit = _unit(name, image)
+        parameters[name] = _column(values[index:index + 1], unit)
+        parameters[f"{name}_err"] = _column(np.sqrt(spread[index:index + 1, index]), unit)
+    draws = None if samples is None else _table(names, _transform(fit, torch.as_tensor(samples)).numpy(), image)
+    chi2 = float(np.sum(residual[good] ** 2) / max(fit.degrees_of_freedom, 1))
+    return Reconstruction(
+        source=_source_plane(image, fit),
+        unlensed=like(image, _unlensed(image, fit)),
+        parameters=parameters,
+        covariance=spread,
+        samples=draws,
+        model=like(image, model),
+        residual=like(image, residual, unit=u.dimensionless_unscaled, mask=image.mask, psf=None),
+        lens_light=like(image, lights.sum(0)) if len(lights) else None,
+        chi2=chi2,
+        flags=_flags(fit),
+        curves=_curves(fit),
+        image=image,
+        meta={
+            "sources": fit.model.sources,
+            "lens_lights": fit.model.lens_lights,
+            "degrees_of_freedom": fit.degrees_of_freedom,
+            "variance": "as given" if noise is None else f"{noise.background:.6g} + {noise.per_count:.6g} * model",
+        },
+    )
+
+
+def _natural_names(model: SersicLens) -> list[str]:
+    names = list(LENS_NAMES)
+    for k in range(model.components):
+        prefix = _prefix(model, k)
+        names += [f"{prefix}_{n}" for n in ("x", "y", "radius", "n", "e1", "e2", "flux")]
+    return names
+
+
+def _prefix(model: SersicLens, component: int) -> str:
+    if component < model.sources:
+        return "source" if model.sources == 1 else f"source{component + 1}"
+    light = component - model.sources
+    return "light" if model.lens_lights == 1 else f"light{light + 1}"
+
+
+def _transform(fit: LensFit, points: Tensor) -> Tensor:
+    """From (parameters, amplitudes) to the named, natural parameters, for many points."""
+    size = len(fit.parameters)
+    columns = [points[:, :8]]
+    for k in range(fit.model.components):
+        own = points[:, fit.model.light_columns(k)]
+        columns += [own[:, :2], own[:, 2:4].exp(), own[:, 4:], points[:, size + k:size + k + 1]]
+    return torch.cat(columns, 1)
+
+
+def _natural(fit: LensFit) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Names, values and covariance; NaN in the covariance for what the data do not constrain."""
+    best = torch.cat([fit.parameters, fit.amplitudes])
+    values = _transform(fit, best[None])[0]
+    slope = torch.func.jacrev(lambda p: _transform(fit, p[None])[0])(best)
+    inner = covariance(fit)
+    spread = (slope @ inner @ slope.T).numpy()
+    spread = (spread + spread.T) / 2
+    fixed = np.diag(spread) <= 0
+    spread[fixed] = np.nan
+    spread[:, fixed] = np.nan
+    return _natural_names(fit.model), values.numpy(), spread
+
+
+def _unit(name: str, image: NDData):
+    short = name if name in LENS_NAMES else name.rsplit("_", 1)[1]
+    if short == "flux":
+        return image.unit if image.unit is not None else u.dimensionless_unscaled
+    return u.arcsec if short in _ANGLES else u.dimensionless_unscaled
+
+
+def _column(values: np.ndarray, unit) -> np.ndarray | u.Quantity:
+    return values if unit == u.dimensionless_unscaled else u.Quantity(values, unit)
+
+
+def _table(names: list[str], values: np.ndarray, image: NDData) -> QTable:
+    return QTable({name: _column(column, _unit(name, image)) for name, column in zip(names, values.T)})
+
+
+def _components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarray:
+    """Each component with its flux on the whole image, through the PSF: (K, ny, nx)."""
+    grid = PixelGrid(image.data.shape, frame.grid.scale, frame.grid.border)
+    parameters = fit.parameters[None]
+
+    def brightness(x: Tensor, y: Tensor) -> Tensor:
+        return fit.amplitudes[:, None] * fit.model.brightness(parameters, x, y)[0] * grid.scale**2
+
+    levels = torch.full(grid.padded_shape, 2, dtype=torch.int64)
+    row, column = frame.corner
+    ny, nx = frame.grid.padded_shape
+    levels[row:row + ny, column:column + nx] = fit.lens.subdivision.levels.reshape(ny, nx).clamp_min(2)
+    seen = Subdivision(grid, levels.reshape(-1)).render(brightness)
+    if frame.kernel is None:
+        return seen.numpy()
+    return Convolution(frame.kernel, grid.shape, grid.border)(seen).numpy()
+
+
+def _sources_light(fit: LensFit, x: Tensor, y: Tensor) -> Tensor:
+    total = torch.zeros_like(x)
+    for k in range(fit.model.sources):
+        cx, cy, log_radius, log_n, e1, e2 = fit.parameters[fit.model.light_columns(k)]
+        total = total + fit.amplitudes[k] * sersic(x, y, log_radius.exp(), log_n.exp(), e1, e2, cx, cy)
+    return total
+
+
+def _pixelated(fit: LensFit, grid: PixelGrid, share: float = 1e-3) -> np.ndarray:
+    """The unlensed sources, flux a pixel, on ``grid``, border included."""
+
+    def brightness(x: Tensor, y: Tensor) -> Tensor:
+        return _sources_light(fit, x, y) * grid.scale**2
+
+    rough = Subdivision.uniform(grid, 2).render(brightness)
+    tolerance = torch.full((grid.size,), max(float(rough.max()) * share, 1e-300), dtype=torch.float64)
+    levels = refine(grid, brightness, tolerance)
+    return Subdivision(grid, levels).render(brightness).numpy()
+
+
+def _unlensed(image: NDData, fit: LensFit) -> np.ndarray:
+    scale = pixel_scale(image).to_value(u.arcsec)
+    if image.psf is None:
+        return _pixelated(fit, PixelGrid(image.data.shape, scale))
+    border = max(image.psf.shape) // 2
+    seen = torch.as_tensor(_pixelated(fit, PixelGrid(image.data.shape, scale, border)))
+    return Convolution(torch.as_tensor(np.asarray(image.psf, dtype=float)), image.data.shape, border)(seen).numpy()
+
+
+def _source_plane(image: NDData, fit: LensFit) -> NDData:
+    """The sources on their own grid: four half-light radii to each side, a quarter of the image's pixel or finer."""
+    scale = pixel_scale(image).to_value(u.arcsec)
+    sources = [fit.parameters[fit.model.light_columns(k)] for k in range(fit.model.sources)]
+    brightest = int(fit.amplitudes[:fit.model.sources].argmax())
+    centre = tuple(float(v) for v in sources[brightest][:2])
+    reach = 4 * max(float(s[2].exp()) for s in sources)
+    side = 2 * min(reach, 0.5 * max(image.data.shape) * scale)
+    fewest, most = _SOURCE_PIXELS_A_SIDE
+    count = int(np.clip(np.ceil(side / (scale / 4)), fewest, most)) | 1
+    fine = min(side / count, scale)
+    plane = _pixelated(fit, PixelGrid((count, count), fine, 0, centre))
+    return on_grid(image, plane, pixel_scale=fine * u.arcsec, offset=centre * u.arcsec)
+
+
+def _curves(fit: LensFit) -> QTable:
+    curves = critical_curves(fit.parameters[:8])
+    number = np.concatenate([np.full(len(c), i) for i, c in enumerate(curves)]) if curves else np.zeros(0, int)
+    points = np.concatenate(curves) if curves else np.zeros((0, 4))
+    table = QTable({"curve": number.astype(int)})
+    for name, column in zip(("x", "y", "source_x", "source_y"), points.T):
+        table[name] = column * u.arcsec
+    return table
+
+
+def _flags(fit: LensFit) -> tuple[str, ...]:
+    flags = []
+    if not fit.converged:
+        flags.append("not converged")
+    if not is_good(fit):
+        flags.append("poor fit")
+    if not bool((fit.amplitudes[:fit.model.sources] > 0).any()):
+        flags.append("no source")
+    for name, value, low, high in zip(fit.model.names, fit.parameters, fit.lower, fit.upper):
+        if value <= low or value >= high:
+            flags.append(f"at a bound: {name}")
+    return tuple(flags)
