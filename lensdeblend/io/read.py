@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import re
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -192,17 +196,29 @@ def open_fits(path: str | PathLike):
 def _opened(path: Path) -> fits.HDUList:
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    with warnings.catch_warnings(), path.open("rb") as stream:
+    with warnings.catch_warnings(), _unpacked(path) as stream:
         warnings.filterwarnings("ignore", "The following header keyword is invalid", AstropyUserWarning)
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
         try:
             with fits.open(stream, memmap=False, lazy_load_hdus=False) as hdus:
                 return fits.HDUList([_loaded(hdu) for hdu in hdus])
-        except (AstropyUserWarning, EOFError) as error:
+        except AstropyUserWarning as error:
             raise OSError(f"{path} is truncated: {error}") from None
         except (OSError, TypeError, ValueError) as error:
             reason = str(error).split(". If")[0]
             raise OSError(f"{path} is empty, truncated or no FITS file: {reason}") from error
+
+
+def _unpacked(path: Path):
+    """Open ``path`` in binary; unzip it here, for astropy takes the end of a truncated archive for the end of the file."""
+    with path.open("rb") as stream:
+        unzip = {b"\x1f\x8b": gzip.decompress, b"BZ": bz2.decompress}.get(stream.read(2))
+    if unzip is None:
+        return path.open("rb")
+    try:
+        return BytesIO(unzip(path.read_bytes()))
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise OSError(f"{path} is truncated or damaged: {error}") from error
 
 
 def _loaded(hdu):
@@ -238,7 +254,11 @@ def _science_hdus(hdus, path="the file"):
 def _bands(hdus) -> dict[str, Any]:
     if not any(_is_image(hdu) for hdu in hdus):
         return {}
-    return {hdu.header["BAND"]: hdu for hdu in reversed(_science_hdus(hdus)) if "BAND" in hdu.header}
+    bands = {}
+    for hdu in _science_hdus(hdus):
+        if "BAND" in hdu.header:
+            bands.setdefault(hdu.header["BAND"], hdu)
+    return bands
 
 
 def _is_image(hdu) -> bool:
