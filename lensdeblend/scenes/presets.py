@@ -21,7 +21,7 @@ from astropy.table import Table
 
 from lensdeblend.scenes.observation import GaussianPSF, Observation
 
-__all__ = ["preset", "presets"]
+__all__ = ["from_configuration", "preset", "presets"]
 
 _SUFFIX = "_band_obs"
 
@@ -96,6 +96,24 @@ def preset(name: str, *, shape: tuple[int, int], psf: GaussianPSF | np.ndarray |
     return Observation(shape=shape, unit=u.electron / u.s, gain=1.0, **row)
 
 
+def from_configuration(
+    configuration: dict[str, Any], *, shape: tuple[int, int], band: str = "", provenance: str = "",
+) -> Observation:
+    """Make an observation from the numbers of one of lenstronomy's tables, of any version.
+
+    Parameters
+    ----------
+    configuration : dict
+        What ``kwargs_single_band()`` of an ``ObservationConfig`` class returns: ``pixel_scale``, ``exposure_time``, ``num_exposures``,
+        ``sky_brightness``, ``magnitude_zero_point``, ``read_noise``, ``ccd_gain``, ``seeing``.
+    shape : tuple of int
+        ``(ny, nx)``.
+    band, provenance : str
+        As in `Observation`.
+    """
+    return Observation(shape=shape, unit=u.electron / u.s, **_lenstronomy_row(configuration, band, provenance))
+
+
 def _all() -> dict[str, dict[str, Any]]:
     return dict([*_from_lenstronomy(), *_from_galsim()])
 
@@ -113,7 +131,7 @@ def _from_lenstronomy() -> Iterator[tuple[str, dict[str, Any]]]:
             band = full.rpartition("_")[2]
             for mode, configuration in _configurations(table, full, band):
                 name = "-".join(filter(None, (instrument, full, mode))).lower().replace("_", "-")
-                yield name, _lenstronomy_row(configuration, band, " ".join(filter(None, (instrument, full, mode))))
+                yield name, _lenstronomy_row(configuration, band, _provenance(instrument, full, mode))
 
 
 def _configurations(table: Callable, *bands: str) -> Iterator[tuple[str, dict]]:
@@ -131,7 +149,11 @@ def _configurations(table: Callable, *bands: str) -> Iterator[tuple[str, dict]]:
             break
 
 
-def _lenstronomy_row(configuration: dict, band: str, label: str) -> dict[str, Any]:
+def _provenance(*label: str) -> str:
+    return f"lenstronomy {version('lenstronomy')}, ObservationConfig: {' '.join(filter(None, label))}"
+
+
+def _lenstronomy_row(configuration: dict, band: str, provenance: str) -> dict[str, Any]:
     from lenstronomy.SimulationAPI.observation_api import SingleBand
 
     seeing = configuration.get("seeing")
@@ -143,7 +165,7 @@ def _lenstronomy_row(configuration: dict, band: str, label: str) -> dict[str, An
         "background_rms": float(single.background_noise),
         "zero_point": float(configuration["magnitude_zero_point"]),
         "band": band,
-        "provenance": f"lenstronomy {version('lenstronomy')}, ObservationConfig: {label}",
+        "provenance": provenance,
     }
 
 

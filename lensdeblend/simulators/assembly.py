@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import astropy.units as u
@@ -16,7 +16,7 @@ from lensdeblend.results import Simulation
 from lensdeblend.scenes import GaussianPSF, Observation, Scene
 from lensdeblend.scenes.catalog import true_catalog
 
-__all__ = ["SourceGrid", "assemble", "convolve", "padding", "point_image", "source_grid"]
+__all__ = ["SourceGrid", "add_stamp", "assemble", "convolve", "padding", "point_image", "source_grid", "with_noise"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def point_image(flux: float, x: float, y: float, observation: Observation) -> np
         stamp = shift(np.pad(observation.kernel, 1), (row - low, column - left), order=3)
         stamp /= stamp.sum()
     image = np.zeros(observation.shape)
-    _add(image, flux * stamp, left - stamp.shape[1] // 2, low - stamp.shape[0] // 2)
+    add_stamp(image, flux * stamp, left - stamp.shape[1] // 2, low - stamp.shape[0] // 2)
     return image
 
 
@@ -118,32 +118,47 @@ def assemble(
     noiseless = np.sum(galaxies, axis=0) if len(galaxies) else np.zeros(observation.shape)
     if lens_light is not None:
         noiseless = noiseless + lens_light
-    variance = observation.variance(noiseless)
-    noisy = noiseless + rng.standard_normal(noiseless.shape) * np.sqrt(variance)
-    scale = float(observation.pixel_scale.to_value(u.arcsec))
-
-    def seen(array: np.ndarray, uncertainty=None) -> NDData:
-        return NDData(array, unit=observation.unit, psf=observation.kernel, meta={"PIXSCALE": scale}, uncertainty=uncertainty)
-
     plane = None
     if source is not None:
         where = {"PIXSCALE": grid.pixel_scale, "CENTER_X": grid.center[0], "CENTER_Y": grid.center[1]}
         plane = NDData(source, unit=observation.unit, meta=where)
+    image, variance = _observed(noiseless, observation, rng)
     return Simulation(
-        image=seen(noisy, VarianceUncertainty(variance) if variance.any() else None),
-        noiseless=seen(noiseless),
+        image=image,
+        noiseless=_seen(noiseless, observation),
         scene=scene,
         observation=observation,
-        sources=[seen(np.asarray(galaxy)) for galaxy in galaxies],
+        sources=[_seen(np.asarray(galaxy), observation) for galaxy in galaxies],
         source=plane,
-        unlensed=None if unlensed is None else seen(unlensed),
+        unlensed=None if unlensed is None else _seen(unlensed, observation),
         catalog=true_catalog(scene, observation, galaxies, variance),
         meta=dict(meta or {}),
     )
 
 
-def _add(image: np.ndarray, stamp: np.ndarray, left: int, low: int) -> None:
+def with_noise(simulation: Simulation, observation: Observation, rng: np.random.Generator) -> Simulation:
+    """The same noise-free light with the noise of ``observation``, which differs in nothing but its noise."""
+    image, variance = _observed(simulation.noiseless.data, observation, rng)
+    galaxies = [source.data for source in simulation.sources]
+    catalog = true_catalog(simulation.scene, observation, galaxies, variance)
+    return replace(simulation, image=image, observation=observation, catalog=catalog)
+
+
+def _observed(noiseless: np.ndarray, observation: Observation, rng: np.random.Generator) -> tuple[NDData, np.ndarray]:
+    variance = observation.variance(noiseless)
+    noisy = noiseless + rng.standard_normal(noiseless.shape) * np.sqrt(variance)
+    return _seen(noisy, observation, VarianceUncertainty(variance) if variance.any() else None), variance
+
+
+def _seen(array: np.ndarray, observation: Observation, uncertainty=None) -> NDData:
+    meta = {"PIXSCALE": float(observation.pixel_scale.to_value(u.arcsec))}
+    return NDData(array, unit=observation.unit, psf=observation.kernel, meta=meta, uncertainty=uncertainty)
+
+
+def add_stamp(image: np.ndarray, stamp: np.ndarray, left: int, low: int, *, replace: bool = False) -> None:
+    """Add ``stamp`` to ``image``, its first pixel at (``left``, ``low``), or put it in place of what is there; cut at the edges."""
     rows = slice(max(low, 0), min(low + stamp.shape[0], image.shape[0]))
     columns = slice(max(left, 0), min(left + stamp.shape[1], image.shape[1]))
     if rows.start < rows.stop and columns.start < columns.stop:
-        image[rows, columns] += stamp[rows.start - low:rows.stop - low, columns.start - left:columns.stop - left]
+        part = stamp[rows.start - low:rows.stop - low, columns.start - left:columns.stop - left]
+        image[rows, columns] = part if replace else image[rows, columns] + part

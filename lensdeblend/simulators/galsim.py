@@ -1,7 +1,8 @@
 """Blends and single galaxies drawn by GalSim.
 
-Each profile is integrated over the pixels in real space, which stays exact for cusps of any Sérsic index, and the frame is then
-convolved with the PSF at the image's own pixel scale, as the other simulators do. A real galaxy is known only through the
+Each profile is averaged over the pixels: around its centre by GalSim's integration in real space, which stays exact for cusps of
+any Sérsic index, farther out over a division of each pixel. The frame is then convolved with the PSF at the image's own pixel scale,
+as the other simulators do. A real galaxy is known only through the
 telescope's PSF: it is deconvolved and convolved with the observation's PSF in one step, which must not be narrower.
 
 GalSim: Rowe et al. 2015 (2015A&C....10..121R). Real galaxies: Mandelbaum et al. 2012 (2012MNRAS.420.1518M).
@@ -24,9 +25,11 @@ from lensdeblend.scenes import (
     Galaxy, Gaussian, GaussianPSF, ImageSource, Knots, LightComponent, Observation, PointSource, RealGalaxy, Scene, Sersic,
 )
 from lensdeblend.scenes.catalog import total_flux
-from lensdeblend.simulators.assembly import assemble, convolve, padding, point_image
+from lensdeblend.simulators.assembly import add_stamp, assemble, convolve, padding, point_image
 
 __all__ = ["GalSim"]
+
+_CORE = 9
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ class GalSim(Simulator):
     Parameters
     ----------
     relative_error : float
-        Of the integral over each pixel.
+        Of the integral over each pixel near a profile's centre.
+    supersampling : int
+        Parts into which each pixel farther out is cut along each axis.
 
     Examples
     --------
@@ -54,8 +59,11 @@ class GalSim(Simulator):
     """
 
     relative_error: float = 1e-6
+    supersampling: int = 5
 
     def __post_init__(self):
+        if self.supersampling != int(self.supersampling) or self.supersampling < 1:
+            raise ValueError(f"supersampling must be a whole positive number; got {self.supersampling}")
         if not 0 < self.relative_error < 1:
             raise ValueError(f"relative_error must be between 0 and 1; got {self.relative_error}")
 
@@ -89,9 +97,26 @@ class GalSim(Simulator):
             elif isinstance(component, RealGalaxy):
                 after += _draw(_real(component, observation), observation, after.shape, "auto")
             else:
-                profile = self._profile(component, observation)
-                before += _draw(profile, observation, before.shape, "real_space")
+                before += self._pixels(component, observation, before.shape)
         return convolve(before, observation) + after
+
+    def _pixels(self, component: LightComponent, observation: Observation, shape: tuple[int, int]) -> np.ndarray:
+        profile = self._profile(component, observation)
+        if isinstance(component, ImageSource):
+            return _draw(profile, observation, shape, "real_space")
+        scale, parts = observation.pixel_scale.to_value(u.arcsec), self.supersampling
+        ny, nx = shape
+        fine = profile.drawImage(nx=nx * parts, ny=ny * parts, scale=scale / parts, method="no_pixel", dtype=float).array
+        image = fine.reshape(ny, parts, nx, parts).sum(axis=(1, 3))
+        middle = (nx - 1) / 2, (ny - 1) / 2
+        column, row = (
+            int(round(place.to_value(u.arcsec) / scale + half))
+            for place, half in zip((component.center_x, component.center_y), middle)
+        )
+        around = profile.shift(-(column - middle[0]) * scale, -(row - middle[1]) * scale)
+        core = _draw(around, observation, (_CORE, _CORE), "real_space")
+        add_stamp(image, core, column - _CORE // 2, row - _CORE // 2, replace=True)
+        return image
 
     def _profile(self, component: LightComponent, observation: Observation) -> galsim.GSObject:
         accuracy = galsim.GSParams(realspace_relerr=self.relative_error, realspace_abserr=self.relative_error)
