@@ -116,7 +116,7 @@ def stretch(image: NDData, within: np.ndarray | None = None):
     low, high = max(values.min(), min(np.median(values), 0) - 2 * noise), values.max()
     if high <= low:
         low = values.min()
-    linear = np.clip(4 * noise / (high - low), 0.03, 1.0)
+    linear = np.clip(4 * noise / (high - low), 0.005, 1.0)
     return ImageNormalize(vmin=low, vmax=high, stretch=AsinhStretch(linear))
 
 
@@ -221,7 +221,7 @@ def _draw(axes, values, title: str, frame: Frame, *, colours: str, **scaling):
     )
     axes.set_title(title, fontsize="medium")
     axes.tick_params(labelsize="small")
-    axes.locator_params(nbins=6)
+    axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
     return drawn
 
 
