@@ -8,6 +8,7 @@ extension, ``CONTENTS``, holds as lines of YAML what the rest means, and what no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from io import BytesIO
@@ -21,7 +22,7 @@ from astropy.io.misc import yaml
 from astropy.nddata import (
     CCDData, InverseVariance, NDData, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty,
 )
-from astropy.table import Column, QTable, Table
+from astropy.table import Column, MaskedColumn, QTable, Table
 from astropy.time import Time
 from astropy.units import Quantity
 from astropy.wcs import WCS
@@ -34,6 +35,7 @@ __all__ = ["read_contents", "write_contents"]
 
 FORMAT = 1
 _PLANES = {StdDevUncertainty: "ERR", VarianceUncertainty: "VAR", InverseVariance: "IVAR", UnknownUncertainty: "UNCERT"}
+_KEY = re.compile(r"[A-Z0-9_-]{1,8}")
 _STORED_AS = {"bool": np.uint8, "int8": np.int16, "float16": np.float32}
 
 
@@ -152,7 +154,8 @@ def _take_array(hdus: fits.HDUList, node: Mapping[str, Any]) -> np.ndarray:
 
 
 def _take_table(hdus: fits.HDUList, node: Mapping[str, Any]) -> Table:
-    table = (QTable if node["class"] == "QTable" else Table).read(hdus[tuple(node["hdu"])], format="fits")
+    kind = QTable if node["class"] == "QTable" else Table
+    table = kind.read(hdus[tuple(node["hdu"])], format="fits", mask_invalid=False, astropy_native=True)
     table.meta = node["meta"]
     for name in node["text"]:
         table[name] = _recoded(table[name], Table.convert_bytestring_to_unicode)
@@ -162,6 +165,9 @@ def _take_table(hdus: fits.HDUList, node: Mapping[str, Any]) -> Table:
             table[name] = column.astype(column.dtype.newbyteorder("="))
         if name in node["units"]:
             table[name] = table[name].value * u.Unit(node["units"][name])
+        if name in node["masked"] and not isinstance(table[name], MaskedColumn):
+            missing = table[name] == "" if column.dtype.kind in "SU" else np.isnan(table[name])
+            table[name] = MaskedColumn(table[name], mask=missing)
     return table
 
 
@@ -279,6 +285,7 @@ class _Shelf:
             "class": "QTable" if isinstance(table, QTable) else "Table",
             "hdu": [name, 1],
             "text": text,
+            "masked": [column for column in bare.colnames if isinstance(bare[column], MaskedColumn)],
             "units": {column: unit.to_string() for column, unit in units.items()},
             "meta": _checked(dict(table.meta), f"{path}.meta"),
         }
@@ -323,11 +330,13 @@ def _cards(meta: Mapping[str, Any], taken: fits.Header) -> list[fits.Card]:
             value = value.to_value(u.arcsec)
         if isinstance(value, np.generic):
             value = value.item()
-        if not isinstance(key, str) or key in taken or is_structural(key) or not isinstance(value, (bool, int, float, str)):
+        if not (isinstance(key, str) and _KEY.fullmatch(key) and isinstance(value, (bool, int, float, str))):
+            continue
+        if key in taken or is_structural(key):
             continue
         try:
             card = fits.Card(key, value)
-            if len(key) <= 8 and key == key.upper() and len(str(card)) == fits.Card.length:
+            if len(str(card)) == fits.Card.length:
                 cards.append(card)
         except ValueError:
             continue
@@ -338,7 +347,7 @@ def _primary(provenance: Mapping[str, Any]) -> fits.PrimaryHDU:
     header = fits.Header()
     header["CREATOR"] = f"lensdeblend {version('lensdeblend')}"
     header["DATE"] = Time.now().utc.isot
-    header.extend(_cards({str(key).upper()[:8]: value for key, value in provenance.items()}, header), unique=True)
+    header.extend(_cards({str(key).upper(): value for key, value in provenance.items()}, header), unique=True)
     for line in _dump(dict(provenance), "the provenance").splitlines():
         header.add_history(line)
     return fits.PrimaryHDU(header=header)
