@@ -148,6 +148,7 @@ def test_nested_lists_are_read_as_arrays():
     (lambda: RealGalaxy("catalog.fits"), ValueError, "one of index and id"),
     (lambda: ImageSource(NDData(np.ones((3, 3)))), ValueError, "pixel scale"),
     (lambda: ImageSource(np.ones((3, 3))), TypeError, "NDData"),
+    (lambda: ImageSource(NDData(np.zeros((3, 3)), meta={"PIXSCALE": 1.0})), ValueError, "positive sum"),
     (lambda: PointSubhalos([1, 2] * ARC, [0] * ARC, [0, 1] * ARC), ValueError, "one length"),
     (lambda: Scene(mass=[Sersic(1.0, 1 * ARC)]), TypeError, "not allowed here"),
     (lambda: Observation(0.1, (3, 3)), TypeError, "pixel_scale"),

@@ -249,6 +249,8 @@ class ImageSource(LightComponent):
             raise TypeError(f"ImageSource: image must be an NDData; got {type(self.image).__name__}")
         if self.image.data.ndim != 2 or not np.all(np.isfinite(self.image.data)):
             raise ValueError("ImageSource: image must be two-dimensional and finite everywhere")
+        if not np.sum(self.image.data, dtype=float) > 0:
+            raise ValueError("ImageSource: the pixels of the image must have a positive sum")
         pixel_scale(self.image)
 
     @property

@@ -96,7 +96,7 @@ class GalSim(Simulator):
                     after += point_image(1.0, x, y, observation) * observation.flux(component.flux) / _count(component)
             elif isinstance(component, RealGalaxy):
                 after += _draw(_real(component, observation), observation, after.shape, "auto")
-            else:
+            elif total_flux(component, observation):
                 before += self._pixels(component, observation, before.shape)
         return convolve(before, observation) + after
 

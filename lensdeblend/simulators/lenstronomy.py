@@ -132,7 +132,11 @@ def deflection(mass: Sequence[MassComponent], x: np.ndarray, y: np.ndarray) -> t
     points = [component for component in mass if isinstance(component, _POINTS)]
     profiles = [_MASS[type(component)](component) for component in mass if not isinstance(component, _POINTS)]
     names, parameters = [name for name, _ in profiles], [values for _, values in profiles]
-    alpha_x, alpha_y = LensModel(names).alpha(x, y, parameters) if names else (np.zeros_like(x), np.zeros_like(y))
+    alpha_x, alpha_y = np.zeros_like(x), np.zeros_like(y)
+    if names:
+        # In the very centre of an EPL lenstronomy divides 0 by 0 and takes the deflection to be 0.
+        with np.errstate(invalid="ignore"):
+            alpha_x, alpha_y = LensModel(names).alpha(x, y, parameters)
     profile = PointMassProfile()
     for component in points:
         for theta_E, center_x, center_y in zip(*_point_masses(component)):
