@@ -40,14 +40,17 @@ def celestial(scale=0.1, *, angle=0.0, unequal=1.0, shape=SHAPE, skew=0.0):
 def image(kind=NDData, *, data=None, noise=0.5, **options):
     if data is None:
         data = np.random.default_rng(5).normal(size=SHAPE)
-    given = {"uncertainty": StdDevUncertainty(np.full(np.shape(data), noise)), "meta": {"PIXSCALE": 0.1}, "unit": "nJy"} | options
-    return kind(data, **given)
+    given = {"uncertainty": StdDevUncertainty(np.full(np.shape(data), noise)), "meta": {"PIXSCALE": 0.1}, "unit": "nJy"}
+    return kind(data, **given | options)
 
 
 class TestPrepare:
     @pytest.mark.parametrize(
         ("dtype", "expected"),
-        [(">f4", "f4"), ("<f4", "f4"), (">f8", "f8"), ("f2", "f8"), (">i2", "f8"), ("u2", "f8"), (">i4", "f8"), ("bool", "f8")],
+        [
+            (">f4", "f4"), ("<f4", "f4"), (">f8", "f8"), ("f2", "f8"), (">i2", "f8"), ("u2", "f8"), (">i4", "f8"),
+            ("bool", "f8"),
+        ],
     )
     def test_data_become_native_floats_of_the_same_value(self, dtype, expected):
         data = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(dtype)
@@ -181,12 +184,12 @@ class TestPrepare:
             ({"data": np.full(SHAPE, np.nan)}, ValueError, "no usable pixel"),
             ({"mask": np.ones(SHAPE, dtype=bool)}, ValueError, "no usable pixel"),
             ({"mask": np.zeros((3, 3), dtype=bool)}, ValueError, r"the mask has shape \(3, 3\)"),
-            ({"uncertainty": StdDevUncertainty(np.zeros(SHAPE))}, ValueError, "no pixel with a positive, finite variance"),
-            ({"uncertainty": VarianceUncertainty(np.zeros(SHAPE))}, ValueError, "no pixel with a positive, finite variance"),
-            ({"uncertainty": VarianceUncertainty(-np.ones(SHAPE))}, ValueError, "no pixel with a positive, finite variance"),
-            ({"uncertainty": StdDevUncertainty(-np.ones(SHAPE))}, ValueError, "no pixel with a positive, finite variance"),
-            ({"uncertainty": InverseVariance(np.zeros(SHAPE))}, ValueError, "no pixel with a positive, finite variance"),
-            ({"uncertainty": VarianceUncertainty(np.full(SHAPE, np.nan))}, ValueError, "no pixel with a positive, finite"),
+            ({"uncertainty": StdDevUncertainty(np.zeros(SHAPE))}, ValueError, "no pixel with a positive"),
+            ({"uncertainty": VarianceUncertainty(np.zeros(SHAPE))}, ValueError, "no pixel with a positive"),
+            ({"uncertainty": VarianceUncertainty(-np.ones(SHAPE))}, ValueError, "no pixel with a positive"),
+            ({"uncertainty": StdDevUncertainty(-np.ones(SHAPE))}, ValueError, "no pixel with a positive"),
+            ({"uncertainty": InverseVariance(np.zeros(SHAPE))}, ValueError, "no pixel with a positive"),
+            ({"uncertainty": VarianceUncertainty(np.full(SHAPE, np.nan))}, ValueError, "no pixel with a positive"),
             ({"uncertainty": VarianceUncertainty(np.ones((2, 2)))}, ValueError, r"the uncertainty has shape \(2, 2\)"),
             ({"uncertainty": UnknownUncertainty(np.ones(SHAPE))}, ValueError, "unknown kind.*StdDevUncertainty"),
             ({"meta": {}}, ValueError, r"a pixel scale is needed.*meta\[\"PIXSCALE\"\]"),
@@ -243,7 +246,7 @@ class TestPSF:
             (gaussian((6, 6)), "even size"),
             (np.ones((3, 5, 5)), "two-dimensional; got shape"),
             (np.ones(5), "two-dimensional; got shape"),
-            (gaussian((11, 11), centre=(1, 1)), r"not centred: its peak is at x, y = \(1, 1\), its central pixel at \(5, 5\)"),
+            (gaussian((11, 11), centre=(1, 1)), r"not centred: its peak is at x, y = \(1, 1\),"),
         ],
     )
     def test_refusals(self, psf, message):
@@ -343,7 +346,8 @@ class TestCutout:
     def test_everything_comes_along(self, kind, rng):
         given = image(
             kind, data=rng.normal(size=(40, 50)), uncertainty=VarianceUncertainty(rng.uniform(1, 2, (40, 50))),
-            mask=rng.random((40, 50)) > 0.8, psf=gaussian((5, 5)), wcs=celestial(shape=(40, 50)), meta={"FILTER": "F814W"},
+            mask=rng.random((40, 50)) > 0.8, psf=gaussian((5, 5)), wcs=celestial(shape=(40, 50)),
+            meta={"FILTER": "F814W"},
         )
         part = cutout(given, (20, 15), (11, 9))
         where = np.s_[10:21, 16:25]

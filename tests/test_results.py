@@ -64,8 +64,8 @@ def catalogue():
 
 
 META = {
-    "verb": "simulate", "method": "toy", "seed": 7, "options": {"starts": 8, "radius": None}, "versions": {"numpy": "2"},
-    "a rather long and oddly spelt key": 1.5,
+    "verb": "simulate", "method": "toy", "seed": 7, "options": {"starts": 8, "radius": None},
+    "versions": {"numpy": "2"}, "a rather long and oddly spelt key": 1.5,
 }
 
 
@@ -79,7 +79,7 @@ def simulation(kind=NDData, wcs=True):
             sources=[Galaxy([Sersic(20 * u.ABmag, 0.2 * u.arcsec), Sersic(3.0, 0.4 * u.arcsec)]), ImageSource(bare(3))],
             redshifts=Redshifts(0.5, 2.0),
         ),
-        observation=Observation(0.05 * u.arcsec, SHAPE, GaussianPSF(0.1 * u.arcsec), background_rms=0.1, zero_point=25.9),
+        observation=Observation(0.05 * u.arcsec, SHAPE, GaussianPSF(0.1 * u.arcsec), zero_point=25.9),
         sources=[image(3, kind=kind, wcs=wcs), image(4, kind=kind, wcs=wcs)],
         source=bare(5),
         unlensed=image(6, kind=kind, wcs=wcs),
@@ -89,7 +89,8 @@ def simulation(kind=NDData, wcs=True):
 
 
 def reconstruction(kind=NDData, wcs=True, flags=("poor fit", "at a bound")):
-    parameters = QTable({"theta_E": [1.2] * u.arcsec, "theta_E_err": [np.nan] * u.arcsec, "gamma": [2.0], "gamma_err": [0.1]})
+    angles = {"theta_E": [1.2] * u.arcsec, "theta_E_err": [np.nan] * u.arcsec}
+    parameters = QTable(angles | {"gamma": [2.0], "gamma_err": [0.1]})
     return Reconstruction(
         source=bare(1),
         unlensed=image(2, kind=kind, wcs=wcs),
@@ -110,7 +111,8 @@ def reconstruction(kind=NDData, wcs=True, flags=("poor fit", "at a bound")):
 def deblending(kind=NDData, wcs=True):
     labels = np.zeros(SHAPE, dtype=np.int32)
     labels[2:5, 3:8], labels[9:15, 10:20] = 1, 4
-    bands = [{"g": image(n, kind=kind, wcs=wcs), "i": image(n, kind=kind, wcs=wcs, band=2, shape=(16, 30))} for n in range(5)]
+    options = {"kind": kind, "wcs": wcs}
+    bands = [{"g": image(n, **options), "i": image(n, band=2, shape=(16, 30), **options)} for n in range(5)]
     return Deblending(
         sources=bands[:2], shares=bands[2:4], catalog=catalogue(), segmentation=SegmentationImage(labels),
         model=bands[4], residual=bands[0], chi2=float("nan"), meta={},
@@ -124,7 +126,8 @@ def generation(kind=NDData, wcs=True):
 def superresolution(kind=NDData, wcs=True):
     return SuperResolution(
         image=image(1, kind=kind, wcs=wcs), intrinsic=image(2, kind=kind, wcs=wcs), source=None,
-        deflection=(bare(3, unit="arcsec"), bare(4, unit="arcsec")), convergence=bare(5), parameters=None, chi2=1.0, meta=META,
+        deflection=(bare(3, unit="arcsec"), bare(4, unit="arcsec")), convergence=bare(5), parameters=None, chi2=1.0,
+        meta=META,
     )
 
 
@@ -139,7 +142,8 @@ def assert_same(one, other, where="result"):
         assert other.unit == one.unit and (other.unit is None) == (one.unit is None), where
         assert (one.wcs is None) == (other.wcs is None), where
         if one.wcs is not None:
-            assert_array_equal(one.wcs.pixel_to_world_values(3, 4), other.wcs.pixel_to_world_values(3, 4), err_msg=where)
+            positions = [image.wcs.pixel_to_world_values(3, 4) for image in (one, other)]
+            assert_array_equal(*positions, err_msg=where)
         assert_same(one.mask, other.mask, f"{where}.mask")
         assert_same(one.psf, other.psf, f"{where}.psf")
         assert_same(one.meta, other.meta, f"{where}.meta")
@@ -230,7 +234,7 @@ def test_tables_are_for_every_reader(tmp_path):
     generation().write(tmp_path / "result.fits")
     with fits.open(tmp_path / "result.fits") as hdus:
         columns = hdus["CATALOG"].columns
-        assert columns["flux"].unit == "nJy" and columns["magnitude"].unit == "mag" and columns["radius"].unit == "arcsec"
+        assert [columns[name].unit for name in ("flux", "magnitude", "radius")] == ["nJy", "mag", "arcsec"]
         assert_array_equal(hdus["CATALOG"].data["flux"], [1, 2, 3])
 
 

@@ -1,7 +1,7 @@
 """The one door: how outside images turn into what methods see.
 
-Pixel convention: integer coordinates at pixel centres, ``(0, 0)`` the centre of the first pixel, x towards +column and y
-towards +row. Lens-model angles are in arcsec from the image centre, ``((nx - 1) / 2, (ny - 1) / 2)``.
+Pixel convention: integer coordinates at pixel centres, ``(0, 0)`` the centre of the first pixel, x towards +column and
+y towards +row. Lens-model angles are in arcsec from the image centre, ``((nx - 1) / 2, (ny - 1) / 2)``.
 """
 
 from lensdeblend.images.cutouts import cutout

@@ -20,7 +20,11 @@ __all__ = ["cutout"]
 
 
 def cutout(
-    image: NDData, position: tuple[float, float] | SkyCoord, size: int | tuple[int, int] | Quantity, *, mode: str = "partial"
+    image: NDData,
+    position: tuple[float, float] | SkyCoord,
+    size: int | tuple[int, int] | Quantity,
+    *,
+    mode: str = "partial",
 ) -> NDData:
     """Cut a smaller image out of one, with all that belongs to it.
 
@@ -35,7 +39,8 @@ def cutout(
     size : int, (ny, nx) or `~astropy.units.Quantity`
         In pixels, or as an angle.
     mode : {"partial", "trim", "strict"}
-        What happens at the edge of ``image``: pixels outside come as NaN and masked; they are left away; it is an error.
+        What happens at the edge of ``image``: pixels outside come as NaN and masked; they are left away; it is an
+        error.
 
     Returns
     -------
@@ -47,8 +52,8 @@ def cutout(
     TypeError
         Where the image is no NDData.
     ValueError
-        Where the cut-out does not overlap the image (in mode "strict": is not inside it), where a sky position is asked of an
-        image without celestial WCS, or an angular size of one without pixel scale.
+        Where the cut-out does not overlap the image (in mode "strict": is not inside it), where a sky position is asked
+        of an image without celestial WCS, or an angular size of one without pixel scale.
 
     Examples
     --------
@@ -74,9 +79,9 @@ def cutout(
     frame = Cutout2D(np.zeros(data.shape), position, size, wcs=wcs, mode=mode, fill_value=np.nan)
     outside = np.isnan(frame.data)
     inside = (frame.slices_original, frame.slices_cutout, outside)
-    mask = None if image.mask is None else _cut(broadcast(np.asarray(image.mask), image, "mask", "the image"), *inside, fill=1)
-    if outside.any() and mask is None:
-        mask = outside
+    mask = outside if outside.any() else None
+    if image.mask is not None:
+        mask = _cut(broadcast(np.asarray(image.mask), image, "mask", "the image"), *inside, fill=1)
     uncertainty = deepcopy(image.uncertainty)
     if uncertainty is not None and np.ndim(uncertainty.array) == 2:
         uncertainty = type(uncertainty)(_cut(np.asarray(uncertainty.array), *inside), unit=uncertainty.unit)

@@ -30,9 +30,10 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
     Parameters
     ----------
     image : `~astropy.nddata.NDData` or mapping
-        A two-dimensional image of any NDData class, or ``{band: NDData}``. The PSF, if any, is ``image.psf``: an image of it
-        at the image's own pixel scale, of odd size. Where neither its peak nor its centroid is on the central pixel, it is
-        shifted there by whole pixels, with a warning: were it left, every position found with it would be off by as much.
+        A two-dimensional image of any NDData class, or ``{band: NDData}``. The PSF, if any, is ``image.psf``: an image
+        of it at the image's own pixel scale, of odd size. Where neither its peak nor its centroid is on the central
+        pixel, it is shifted there by whole pixels, with a warning: were it left, every position found with it would be
+        off by as much.
     pixel_scale : `~astropy.units.Quantity` or float, optional
         Angle per pixel (a plain number is arcsec) for an image with neither a celestial WCS nor ``meta["PIXSCALE"]``.
 
@@ -41,9 +42,10 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
     `~astropy.nddata.NDData` or dict
         A copy, of class NDData, with
 
-        - native float data: float32 stays (unless its square under- or overflows), everything else becomes float64; 0 where
-          it was not finite,
-        - a `~astropy.nddata.VarianceUncertainty` in the unit of the data squared, infinite where it was not a positive number,
+        - native float data: float32 stays (unless its square under- or overflows), everything else becomes float64; 0
+          where it was not finite,
+        - a `~astropy.nddata.VarianceUncertainty` in the unit of the data squared, infinite where it was not a positive
+          number,
         - a boolean mask, True also where the data or the variance is NaN or infinite or the variance is not positive,
         - the PSF as float64, centred, summing to 1, or None; small negative wings are kept,
         - a celestial FITS WCS, or None and ``meta["PIXSCALE"]`` in arcsec.
@@ -55,9 +57,9 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
     TypeError
         Where the image is no NDData, or its data no real numbers.
     ValueError
-        Where the image is not two-dimensional, has a side below 8 pixels, no usable pixel, a bad PSF, no or unequal pixel
-        scales, an uncertainty of unknown kind, a mask that holds bit planes; where bands have units that do not convert
-        into each other, or there is no band.
+        Where the image is not two-dimensional, has a side below 8 pixels, no usable pixel, a bad PSF, no or unequal
+        pixel scales, an uncertainty of unknown kind, a mask that holds bit planes; where bands have units that do not
+        convert into each other, or there is no band.
 
     Warns
     -----
@@ -109,8 +111,8 @@ def _prepare_one(image: NDData, scale, what: str) -> NDData:
     bad = ~(np.isfinite(variance) & (variance > 0))
     if bad.all():
         raise ValueError(
-            f"{what} has no pixel with a positive, finite variance: correct the uncertainty, or set it to None to have the "
-            "noise estimated from the background"
+            f"{what} has no pixel with a positive, finite variance: correct the uncertainty, or set it to None to "
+            "have the noise estimated from the background"
         )
     if (bad | mask).all():
         raise ValueError(f"{what} has no usable pixel: each is masked, not finite, or without a positive variance")
@@ -137,8 +139,8 @@ def _data(image, what: str) -> np.ndarray:
         raise TypeError(f"{what} must hold real numbers; got {data.dtype}")
     if data.ndim != 2:
         raise ValueError(
-            f"{what} must be two-dimensional; got shape {data.shape}. Give several bands as {{band: NDData}}, several images "
-            "as a list"
+            f"{what} must be two-dimensional; got shape {data.shape}. Give several bands as {{band: NDData}}, several "
+            "images as a list"
         )
     if min(data.shape) < SMALLEST_SIDE:
         raise ValueError(f"{what} is too small: {data.shape} pixels; at least {SMALLEST_SIDE} a side are needed")
@@ -215,9 +217,8 @@ def _background_variance(data: np.ndarray, mask: np.ndarray, what: str) -> np.nd
             f"{what} has no uncertainty, and its background no scatter to estimate one from; attach one, such as "
             "StdDevUncertainty(noise)"
         )
-    warnings.warn(
-        f"{what} has no uncertainty: a background noise of {sigma:.4g} a pixel is assumed everywhere", ImageWarning, stacklevel=5
-    )
+    message = f"{what} has no uncertainty: a background noise of {sigma:.4g} a pixel is assumed everywhere"
+    warnings.warn(message, ImageWarning, stacklevel=5)
     return np.full(data.shape, sigma**2)
 
 
@@ -234,8 +235,8 @@ def _psf(psf, what: str) -> np.ndarray | None:
         raise ValueError(f"the PSF of {what} holds NaN or infinite values")
     if not all(n % 2 for n in psf.shape):
         raise ValueError(
-            f"the PSF of {what} has an even size, {psf.shape}, so no pixel is its centre; resample it onto an odd size with "
-            "its peak on the central pixel"
+            f"the PSF of {what} has an even size, {psf.shape}, so no pixel is its centre; resample it onto an odd size "
+            "with its peak on the central pixel"
         )
     total = psf.sum()
     if total <= 1e-10 * np.abs(psf).sum():
@@ -267,7 +268,8 @@ def _pixels(image: NDData, scale, what: str) -> tuple[WCS | None, dict[str, Any]
     if scale is not None:
         scale = in_arcsec(scale, "pixel_scale")
         if wcs is not None and abs(scale / square_pixel_scale(wcs).value - 1) > 0.01:
-            raise ValueError(f"{what} has a WCS of {square_pixel_scale(wcs):.4g} a pixel, but pixel_scale says {scale:.4g} arcsec")
+            own = square_pixel_scale(wcs)
+            raise ValueError(f"{what} has a WCS of {own:.4g} a pixel, but pixel_scale says {scale:.4g} arcsec")
         meta["PIXSCALE"] = scale
     try:
         scale = pixel_scale(NDData(image.data, wcs=wcs, meta=meta))

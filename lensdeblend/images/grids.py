@@ -18,7 +18,9 @@ __all__ = ["like", "of_class", "on_grid", "position_angle", "recast"]
 _INHERIT = object()
 
 
-def like(image: NDData, data: np.ndarray, *, unit=_INHERIT, uncertainty=None, mask=None, psf=_INHERIT, meta=None) -> NDData:
+def like(
+    image: NDData, data: np.ndarray, *, unit=_INHERIT, uncertainty=None, mask=None, psf=_INHERIT, meta=None
+) -> NDData:
     """Dress an array as an image on the same pixels as ``image``.
 
     Parameters
@@ -54,7 +56,7 @@ def like(image: NDData, data: np.ndarray, *, unit=_INHERIT, uncertainty=None, ma
     ('CCDData', Unit("adu"))
     """
     if np.shape(data) != image.data.shape:
-        raise ValueError(f"an array of shape {np.shape(data)} is not on the pixels of an image of shape {image.data.shape}")
+        raise ValueError(f"an array of shape {np.shape(data)} is not on the pixels of an image of {image.data.shape}")
     scale = {"PIXSCALE": image.meta["PIXSCALE"]} if "PIXSCALE" in image.meta else {}
     return of_class(
         type(image),
@@ -192,7 +194,7 @@ def position_angle(image: NDData, angle: Quantity) -> Quantity:
     >>> from astropy.nddata import NDData
     >>> from astropy.wcs import WCS
     >>> from lensdeblend.images import position_angle
-    >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -1e-4, "CDELT2": 1e-4, "CRPIX1": 8.5, "CRPIX2": 8.5})
+    >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -1e-4, "CDELT2": 1e-4})
     >>> print(position_angle(NDData(np.zeros((16, 16)), wcs=wcs), [45, 180] * u.deg).round(3))
     [315.  90.] deg
     """

@@ -1,9 +1,10 @@
 """Images, tables and values in one FITS file, written and read back equal.
 
-The layout: an empty primary HDU with provenance; for an image named ``image`` the extensions ``SCI``, ``VAR`` (``ERR``, ``IVAR``
-for a standard deviation, an inverse variance), ``DQ``, ``PSF``, and for one of another name ``NAME``, ``NAME_VAR``, ...; lists
-are numbered, ``NAME_1``; bands have EXTVER and a ``BAND`` key. Tables and arrays have extensions of their own names. The last
-extension, ``CONTENTS``, holds as lines of YAML what the rest means, and what no header can hold.
+The layout: an empty primary HDU with provenance; for an image named ``image`` the extensions ``SCI``, ``VAR`` (``ERR``,
+``IVAR`` for a standard deviation, an inverse variance), ``DQ``, ``PSF``, and for one of another name ``NAME``,
+``NAME_VAR``, ...; lists are numbered, ``NAME_1``; bands have EXTVER and a ``BAND`` key. Tables and arrays have
+extensions of their own names. The last extension, ``CONTENTS``, holds as lines of YAML what the rest means, and what no
+header can hold.
 """
 
 from __future__ import annotations
@@ -40,15 +41,19 @@ _STORED_AS = {"bool": np.uint8, "int8": np.int16, "float16": np.float32}
 
 
 def write_contents(
-    contents: Mapping[str, Any], path: str | PathLike, *, provenance: Mapping[str, Any] | None = None, overwrite: bool = False
+    contents: Mapping[str, Any],
+    path: str | PathLike,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write named images, tables, arrays and values to one FITS file.
 
     Parameters
     ----------
     contents : mapping
-        Names to values: NDData, ``{band: NDData}``, lists of these; tables; arrays; None, numbers, strings, quantities, and
-        lists and mappings of such.
+        Names to values: NDData, ``{band: NDData}``, lists of these; tables; arrays; None, numbers, strings, quantities,
+        and lists and mappings of such.
     path : path
     provenance : mapping, optional
         Goes to the primary header: what fits as cards, all of it as HISTORY.
@@ -73,7 +78,8 @@ def write_contents(
     (256.0, 1.5, ('poor fit',))
     """
     shelf = _Shelf()
-    nodes = {name: shelf.put(value, name.upper() if name != "image" else "SCI", name) for name, value in contents.items()}
+    names = {name: "SCI" if name == "image" else name.upper() for name in contents}
+    nodes = {name: shelf.put(value, names[name], name) for name, value in contents.items()}
     lines = _dump({"format": FORMAT, "contents": nodes}, "the contents").splitlines()
     table = fits.BinTableHDU(Table({"YAML": np.array(lines, dtype=np.bytes_)}), name="CONTENTS")
     hdus = fits.HDUList([_primary(provenance or {}), *shelf.hdus, table])
@@ -104,11 +110,11 @@ def read_contents(path: str | PathLike) -> dict[str, Any]:
     """
     with open_fits(path) as hdus:
         if "CONTENTS" not in hdus:
-            raise ValueError(f"{path} was not written by lensdeblend: it has no CONTENTS; read its image with read_image")
+            raise ValueError(f"{path} was not written by lensdeblend, for it has no CONTENTS; use read_image")
         lines = hdus["CONTENTS"].data["YAML"]
         record = yaml.load("\n".join(lines))
         if record["format"] > FORMAT:
-            raise ValueError(f"{path} was written by a newer lensdeblend (format {record['format']}): update to read it")
+            raise ValueError(f"{path} is from a newer lensdeblend (format {record['format']}): update to read it")
         return {name: _take(hdus, node) for name, node in record["contents"].items()}
 
 
@@ -198,7 +204,8 @@ class _Shelf:
         if isinstance(value, NDData):
             return self._image(value, name, path, number, band)
         if _is_bands(value):
-            items = {band: self.put(v, name, f"{path}[{band!r}]", i, band) for i, (band, v) in enumerate(value.items(), 1)}
+            numbered = enumerate(value.items(), 1)
+            items = {band: self.put(v, name, f"{path}[{band!r}]", i, band) for i, (band, v) in numbered}
             return {"kind": "bands", "items": items}
         if isinstance(value, (list, tuple)) and any(isinstance(v, NDData) or _is_bands(v) for v in value):
             items = [self.put(v, f"{name}_{i}", f"{path}[{i - 1}]") for i, v in enumerate(value, 1)]
@@ -303,7 +310,7 @@ def _writable_wcs(image: NDData, path: str) -> WCS | None:
         return wcs
     celestial = as_fits_wcs(wcs, image.data.shape)
     if celestial is None:
-        raise TypeError(f"{path} has a WCS that no FITS header holds ({type(wcs).__name__}); attach an astropy.wcs.WCS, or none")
+        raise TypeError(f"{path}: no FITS header holds a {type(wcs).__name__}; attach an astropy.wcs.WCS, or none")
     return celestial
 
 

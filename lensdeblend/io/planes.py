@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 import astropy.units as u
 import numpy as np
 from astropy.io.fits import Header
-from astropy.nddata import InverseVariance, NDUncertainty, StdDevUncertainty, VarianceUncertainty, bitfield_to_boolean_mask
+from astropy.nddata import (
+    InverseVariance, NDUncertainty, StdDevUncertainty, VarianceUncertainty, bitfield_to_boolean_mask,
+)
 from astropy.stats import mad_std, sigma_clipped_stats
 from astropy.utils.exceptions import AstropyUserWarning
 
@@ -42,7 +44,7 @@ class ImageWarning(AstropyUserWarning):
 
 
 def background_sigma(data: np.ndarray) -> float:
-    """Standard deviation of the background: 1.4826 times the median absolute deviation of what 3-sigma clipping leaves."""
+    """Return 1.4826 times the median absolute deviation of what 3-sigma clipping leaves of ``data``."""
     return float(sigma_clipped_stats(data, sigma=3, maxiters=None, stdfunc=mad_std)[2])
 
 
@@ -75,13 +77,15 @@ def noise_kind(header: Header) -> str | None:
     name = str(header.get("EXTNAME", "")).upper()
     if name == "UNCERT":
         raise ValueError(
-            "the UNCERT plane has no UTYPE, so it may be a standard deviation or a variance: say which with std='UNCERT' or "
-            "variance='UNCERT'"
+            "the UNCERT plane has no UTYPE, so it may be a standard deviation or a variance: say which with "
+            "std='UNCERT' or variance='UNCERT'"
         )
     return next((kind for kind in NOISE if name in EXTNAMES[kind]), None)
 
 
-def uncertainty_of(kind: str, plane: np.ndarray, header: Header, data: np.ndarray, unit: u.UnitBase | None) -> NDUncertainty:
+def uncertainty_of(
+    kind: str, plane: np.ndarray, header: Header, data: np.ndarray, unit: u.UnitBase | None
+) -> NDUncertainty:
     """Turn a plane of one of the four kinds of `NOISE` into an uncertainty."""
     if kind == "weight":
         return _variance_of_weight(plane, data)
@@ -94,7 +98,7 @@ def _variance_of_weight(weight: np.ndarray, data: np.ndarray) -> VarianceUncerta
         raise ValueError("the weight plane has no positive value")
     scale = background_sigma(data[good] * np.sqrt(weight[good], dtype=np.float64))
     if not scale > 0:
-        raise ValueError("the background has no scatter to scale the weights by; give a variance, std or inverse_variance plane")
+        raise ValueError("the background has no scatter to scale the weights by; give another kind of noise plane")
     message = f"weights are taken as {scale**-2:.4g} times the inverse variance, from the scatter of the background"
     warnings.warn(message, ImageWarning, stacklevel=3)
     variance = np.full(data.shape, np.inf)
@@ -112,11 +116,13 @@ def _noise_unit(header: Header, unit: u.UnitBase | None, power: int) -> u.UnitBa
     return own if own is not None and own.is_equivalent(unit**power) and own != unit**power else None
 
 
-def mask_of(plane: np.ndarray, header: Header, bits: str | Iterable[str | int] | Mapping[str, int] | None) -> np.ndarray:
+def mask_of(
+    plane: np.ndarray, header: Header, bits: str | Iterable[str | int] | Mapping[str, int] | None
+) -> np.ndarray:
     """Turn a plane of bits into a boolean mask, by the bits that are bad.
 
-    ``bits`` holds bit numbers, or names that the header numbers as ``MP_name``; a mapping numbers them itself; "all" means
-    every bit. None takes a plane of 0 and 1 as it is, and `BAD_BITS` of a plane whose header names its bits.
+    ``bits`` holds bit numbers, or names that the header numbers as ``MP_name``; a mapping numbers them itself; "all"
+    means every bit. None takes a plane of 0 and 1 as it is, and `BAD_BITS` of a plane whose header names its bits.
     """
     named = {key[3:]: int(value) for key, value in header.items() if key.startswith("MP_")}
     if bits is None:
@@ -124,8 +130,8 @@ def mask_of(plane: np.ndarray, header: Header, bits: str | Iterable[str | int] |
             return np.nan_to_num(plane, nan=1) != 0
         if not named:
             raise ValueError(
-                f"the mask has bit planes (largest value {plane.max()}) without names: say which bits are bad with mask_bits=, "
-                "as numbers [0, 3], as {'SAT': 3}, or 'all'"
+                f"the mask has bit planes (largest value {plane.max()}) without names: say which bits are bad with "
+                "mask_bits=, as numbers [0, 3], as {'SAT': 3}, or 'all'"
             )
         bits = [name for name in BAD_BITS if name in named]
     if isinstance(bits, str):

@@ -29,12 +29,17 @@ __all__ = ["is_structural", "open_fits", "read_bands", "read_image"]
 Plane = int | str | tuple[str, int] | PathLike
 
 _FILE = re.compile(r"(?P<path>.+\.(?:fits?|fts|fits?\.(?:gz|fz|bz2)))(?:\[(?P<extension>[^]]+)\])?", re.IGNORECASE)
-_STRUCTURE = re.compile(
-    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|EXTNAME|EXTVER|EXTLEVEL|"
-    r"INHERIT|UTYPE|BUNIT|Z(?:IMAGE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|NAME\d+|VAL\d+|QUANTIZ|DITHER0|SIMPLE|EXTEND|PCOUNT|GCOUNT|"
-    r"HECKSUM|DATASUM|BLANK)|TFIELDS|TTYPE\d+|TFORM\d+|WCSAXES|WCSDIM|C(?:TYPE|UNIT|RPIX|RVAL|DELT|ROTA)\d+[A-Z]?|"
-    r"(?:CD|PC|PV|PS)\d+_\d+[A-Z]?|LONPOLE|LATPOLE|RADE(?:C)?SYS|EQUINOX|(?:A|B|AP|BP)_(?:\d+_\d+|ORDER|DMAX)|COMMENT|HISTORY|"
+_LAYOUT = (
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|GROUPS|BSCALE|BZERO|BLANK|CHECKSUM|DATASUM|INHERIT",
+    r"EXTNAME|EXTVER|EXTLEVEL|UTYPE|BUNIT|TFIELDS|TTYPE\d+|TFORM\d+|COMMENT|HISTORY|",
+    r"Z(?:IMAGE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|NAME\d+|VAL\d+|QUANTIZ|DITHER0|BLANK)",
+    r"Z(?:SIMPLE|TENSION|EXTEND|PCOUNT|GCOUNT|HECKSUM|DATASUM)",
 )
+_COORDINATES = (
+    r"WCSAXES|WCSDIM|C(?:TYPE|UNIT|RPIX|RVAL|DELT|ROTA)\d+[A-Z]?|(?:CD|PC|PV|PS)\d+_\d+[A-Z]?|LONPOLE|LATPOLE",
+    r"RADE(?:C)?SYS|EQUINOX|(?:A|B|AP|BP)_(?:\d+_\d+|ORDER|DMAX)",
+)
+_STRUCTURE = re.compile("|".join(_LAYOUT + _COORDINATES))
 
 
 def read_image(
@@ -75,11 +80,12 @@ def read_image(
         Of the file with the image.
     image, variance, std, inverse_variance, weight, mask, psf : optional
         Where a plane is: an EXTNAME, a number, an (EXTNAME, EXTVER), or another file, ``"noise.fits"`` or
-        ``"planes.fits[RMS]"``. At most one kind of noise. Weights are inverse variances of unknown scale, which the scatter
-        of the background fixes, with a warning.
+        ``"planes.fits[RMS]"``. At most one kind of noise. Weights are inverse variances of unknown scale, which the
+        scatter of the background fixes, with a warning.
     mask_bits : optional
-        The bits that mean bad: names, numbered in the mask's header as ``MP_name``, or numbers, or ``{name: number}``, or
-        "all". Left out, a mask of 0 and 1 is taken as it is, and of named bits those in `lensdeblend.io.planes.BAD_BITS`.
+        The bits that mean bad: names, numbered in the mask's header as ``MP_name``, or numbers, or ``{name: number}``,
+        or "all". Left out, a mask of 0 and 1 is taken as it is, and of named bits those in
+        `lensdeblend.io.planes.BAD_BITS`.
     plane : int, optional
         Which plane of three-dimensional arrays.
     band : str, optional
@@ -93,8 +99,8 @@ def read_image(
     -------
     `~astropy.nddata.NDData`
         In native byte order, with uncertainty of the kind that was read, boolean mask, PSF, celestial WCS, unit, and as
-        ``meta`` the readable cards of the primary header and of the image's own that are about neither layout nor WCS (nor
-        comments and history).
+        ``meta`` the readable cards of the primary header and of the image's own that are about neither layout nor WCS
+        (nor comments and history).
 
     Raises
     ------
@@ -103,8 +109,8 @@ def read_image(
     OSError
         Where it is no FITS file, or a truncated one.
     ValueError
-        Where there is no image or no HDU of a given name, a plane has another shape than the image, more than one kind of
-        noise is named, mask bits are unknown, or the choice of plane or band is left open.
+        Where there is no image or no HDU of a given name, a plane has another shape than the image, more than one kind
+        of noise is named, mask bits are unknown, or the choice of plane or band is left open.
 
     Warns
     -----
@@ -177,7 +183,7 @@ def read_bands(path: str | PathLike, **options: Any) -> dict[str, NDData]:
         Where no image names its band.
     """
     with open_fits(path) as hdus:
-        bands = list(_bands(hdus))
+        bands = list(_bands(hdus, path))
     if not bands:
         raise ValueError(f"no image in {path} has a BAND key")
     return {band: read_image(path, band=band, **options) for band in bands}
@@ -210,7 +216,7 @@ def _opened(path: Path) -> fits.HDUList:
 
 
 def _unpacked(path: Path):
-    """Open ``path`` in binary; unzip it here, for astropy takes the end of a truncated archive for the end of the file."""
+    """Open ``path`` in binary; unzipped here, for astropy takes the end of a truncated archive for that of the file."""
     with path.open("rb") as stream:
         unzip = {b"\x1f\x8b": gzip.decompress, b"BZ": bz2.decompress}.get(stream.read(2))
     if unzip is None:
@@ -229,7 +235,7 @@ def _loaded(hdu):
 def _image_hdu(hdus, where: Plane | None, band: str | None, path):
     if where is not None:
         return _hdu(hdus, where, "image", path)
-    bands = _bands(hdus)
+    bands = _bands(hdus, path)
     if band is not None:
         if band not in bands:
             raise ValueError(f"{path} has no band {band!r}; it has {', '.join(bands) or 'no BAND keys'}")
@@ -239,7 +245,7 @@ def _image_hdu(hdus, where: Plane | None, band: str | None, path):
     return _science_hdus(hdus, path)[0]
 
 
-def _science_hdus(hdus, path="the file"):
+def _science_hdus(hdus, path):
     images = [hdu for hdu in hdus if _is_image(hdu)]
     if not images:
         raise ValueError(f"{path} has no image: it has {_contents(hdus)}")
@@ -247,15 +253,15 @@ def _science_hdus(hdus, path="the file"):
     other = {name for kind, names in EXTNAMES.items() if kind != "image" for name in names}
     unnamed = [hdu for hdu in images if hdu.name.upper() not in other]
     if not (named or unnamed):
-        raise ValueError(f"{path} has no image that is not a noise, mask or PSF plane: name it with image=; it has {_contents(hdus)}")
+        raise ValueError(f"{path} has no image but other planes: name it with image=; there are {_contents(hdus)}")
     return named or unnamed
 
 
-def _bands(hdus) -> dict[str, Any]:
+def _bands(hdus, path) -> dict[str, Any]:
     if not any(_is_image(hdu) for hdu in hdus):
         return {}
     bands = {}
-    for hdu in _science_hdus(hdus):
+    for hdu in _science_hdus(hdus, path):
         if "BAND" in hdu.header:
             bands.setdefault(hdu.header["BAND"], hdu)
     return bands
@@ -323,7 +329,7 @@ def _array(hdu, plane: int | None, kind: str) -> np.ndarray:
         data = data[0]
     if data.ndim == 3:
         if plane is None:
-            raise ValueError(f"{kind} is three-dimensional, {data.shape}: choose one of {data.shape[0]} planes with plane=")
+            raise ValueError(f"{kind} is three-dimensional: choose one of its {data.shape[0]} planes with plane=")
         if not 0 <= plane < data.shape[0]:
             raise ValueError(f"{kind} has planes 0 to {data.shape[0] - 1}, not {plane}")
         data = data[plane]
@@ -348,8 +354,9 @@ def _meta(primary: fits.Header, own: fits.Header, wcs, pixel_scale) -> dict[str,
     meta = {key: value for header in headers for key, value in _cards(header) if not is_structural(key)}
     if pixel_scale is not None:
         scale = u.Quantity(pixel_scale, u.arcsec).value
-        if wcs is not None and abs(scale / square_pixel_scale(wcs).value - 1) > 0.01:
-            raise ValueError(f"pixel_scale is {scale:.4g} arcsec, but the WCS has {square_pixel_scale(wcs):.4g} a pixel")
+        own = None if wcs is None else square_pixel_scale(wcs)
+        if own is not None and abs(scale / own.value - 1) > 0.01:
+            raise ValueError(f"pixel_scale is {scale:.4g} arcsec, but the WCS has {own:.4g} a pixel")
         meta["PIXSCALE"] = float(scale)
     return meta
 

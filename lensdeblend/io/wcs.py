@@ -93,7 +93,7 @@ def square_pixel_scale(wcs: WCS) -> u.Quantity:
     skew = abs(matrix[:, 0] @ matrix[:, 1]) / np.prod(np.hypot(*matrix))
     if abs(x / y - 1) > _SQUARE or skew > _SQUARE:
         raise ValueError(
-            f"the WCS has unequal pixel scales: {x:.4g} and {y:.4g} arcsec, axes {np.degrees(np.arccos(skew)):.1f} degrees "
-            "apart; resample the image onto square pixels"
+            f"the WCS has unequal pixel scales: {x:.4g} and {y:.4g} arcsec, axes {np.degrees(np.arccos(skew)):.1f} "
+            "degrees apart; resample the image onto square pixels"
         )
     return np.sqrt(x * y) * u.arcsec

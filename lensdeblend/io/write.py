@@ -35,7 +35,8 @@ def write_image(image: NDData | Mapping[str, NDData], path: str | PathLike, *, o
     >>> import numpy as np
     >>> from astropy.nddata import NDData, VarianceUncertainty
     >>> from lensdeblend.io import read_image, write_image
-    >>> write_image(NDData(np.ones((16, 16)), uncertainty=VarianceUncertainty(np.ones((16, 16))), unit="nJy"), "image.fits")
+    >>> image = NDData(np.ones((16, 16)), uncertainty=VarianceUncertainty(np.ones((16, 16))), unit="nJy")
+    >>> write_image(image, "image.fits")
     >>> read_image("image.fits").unit
     Unit("nJy")
     """

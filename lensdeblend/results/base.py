@@ -11,8 +11,8 @@ class Result:
     def write(self, path, overwrite=False):
         """Write everything to one FITS file.
 
-        An empty primary HDU holds the provenance; the image is in ``SCI``, ``VAR``, ``DQ`` and ``PSF``, the other fields in
-        extensions of their own names, bands under EXTVER and a ``BAND`` key. Checksums are in every HDU.
+        An empty primary HDU holds the provenance; the image is in ``SCI``, ``VAR``, ``DQ`` and ``PSF``, the other
+        fields in extensions of their own names, bands under EXTVER and a ``BAND`` key. Checksums are in every HDU.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
 """Results as FITS files: which field goes where.
 
-Images and tables go to extensions named after their fields (``image`` to ``SCI``), see `lensdeblend.io.contents`; scenes and
-observations go in as YAML, segmentations as integer images. What reads back differs in nothing but the class of images that are
-neither NDData nor CCDData.
+Images and tables go to extensions named after their fields (``image`` to ``SCI``), see `lensdeblend.io.contents`;
+scenes and observations go in as YAML, segmentations as integer images. What reads back differs in nothing but the class
+of images that are neither NDData nor CCDData.
 """
 
 from __future__ import annotations
