@@ -7,7 +7,7 @@ import pytest
 EXAMPLE = Path(__file__).parent / "plugin_example"
 sys.path.insert(0, str(EXAMPLE))
 
-collect_ignore = ["conf.py", "benchmark_directive.py"]
+collect_ignore = ["conf.py", "conftest.py", "benchmark_directive.py"]
 
 
 @pytest.fixture(autouse=True)

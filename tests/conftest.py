@@ -13,6 +13,10 @@ except ImportError:
     pass
 
 
+# Looked through for doctests, it would be imported by a name that the one in docs has, too.
+collect_ignore = ["conftest.py"]
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real and simulated images that lies beside the checkout."""
