@@ -7,12 +7,13 @@ from pathlib import Path
 
 import astropy.units as u
 import pytest
+from astropy.table import QTable
 
 from lensdeblend import simulate
 from lensdeblend.io import write_image
 from lensdeblend.plugins import builtin
 from lensdeblend.plugins.hookspecs import HOOKS
-from lensdeblend.results import Reconstruction
+from lensdeblend.results import Reconstruction, Simulation
 from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +51,19 @@ def test_reconstruct_one_lens(lens_file, capsys):
     assert written.chi2 == pytest.approx(result.chi2)
     assert lens_file.with_name("lens_result.png").read_bytes().startswith(b"\x89PNG")
     assert "theta_E" in capsys.readouterr().out
+
+
+def test_simulate_population(tmp_path, capsys):
+    example = load(ROOT / "examples" / "simulate_population.py")
+    example.main(["lens-benchmark", str(tmp_path / "lenses"), "--n", "3", "--seed", "2"])
+    table = QTable.read(tmp_path / "lenses" / "lens-benchmark.ecsv")
+    for row in table:
+        simulation = Simulation.read(tmp_path / "lenses" / row["file"])
+        assert simulation.scene.mass[0].theta_E == row["theta_E"]
+        assert 0.8 * u.arcsec <= row["theta_E"] <= 1.6 * u.arcsec
+        assert 10 <= row["peak_snr"] <= 101
+    example.main(["--list"])
+    assert "lens-benchmark" in capsys.readouterr().out
 
 
 def test_readme_lists_the_methods_that_there_are():
