@@ -24,21 +24,32 @@ log = logging.getLogger(__name__)
 
 # The error of a pixel's average that is left standing, in units of its noise.
 _DIVISION_TOLERANCE = 0.01
+_FEWEST_SHOWN = 20
+# Two searches that end this close in chi-square have found the same minimum.
+_SAME_MINIMUM = 1.0
 
 
 @dataclass(frozen=True)
 class LensFit:
-    """The best parameters, their normal matrix, and the forward model they belong to."""
+    """The best parameters, their normal matrix, and the forward model they belong to.
+
+    ``residual`` is over the unmasked pixels, in sigma; ``shown`` marks those of them where the sources exceed two sigma.
+    """
 
     model: SersicLens
     lens: ParametricLens
     parameters: Tensor
     amplitudes: Tensor
     normal: Tensor
-    chi2: float
+    residual: Tensor
+    shown: Tensor
     converged: bool
     lower: Tensor
     upper: Tensor
+
+    @property
+    def chi2(self) -> float:
+        return float((self.residual**2).sum())
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -61,8 +72,17 @@ def degrees_of_freedom(lens: ParametricLens, model: SersicLens) -> int:
 
 
 def is_good(fit: LensFit) -> bool:
-    """Whether the reduced chi-square lies within three sigma of 1, or below."""
-    return fit.reduced_chi2 < 1 + 3 * np.sqrt(2 / fit.degrees_of_freedom)
+    """Whether the reduced chi-square lies within three sigma of 1, or below: over all pixels, and over those where the source shows.
+
+    The second catches a source that does not fit in an image that is mostly empty, or whose noise is overstated.
+    """
+    if fit.reduced_chi2 > 1 + 3 * np.sqrt(2 / fit.degrees_of_freedom):
+        return False
+    shown = fit.shown
+    count = int(shown.sum()) - len(fit.model.names)
+    if count < _FEWEST_SHOWN:
+        return True
+    return float((fit.residual[shown] ** 2).sum()) / count < 1 + 3 * np.sqrt(2 / count)
 
 
 def fit_lens(
@@ -85,9 +105,10 @@ def fit_lens(
         candidates = np.concatenate([candidates, np.tile(light_start, (len(candidates), 1))], 1)
         fit = _polish(frame, single, model, candidates, priors)
         log.debug("round %d: reduced chi-square %.4f", attempt, fit.reduced_chi2)
+        found_again = best is not None and abs(fit.chi2 - best.chi2) < _SAME_MINIMUM
         if best is None or fit.chi2 < best.chi2:
             best = fit
-        if is_good(best):
+        if is_good(best) or found_again:
             break
     return best
 
@@ -117,7 +138,7 @@ def _distinct(parameters: Tensor, count: int) -> Tensor:
 
 def _polish(frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarray, priors) -> LensFit:
     """Fit sharp images: the candidates in single precision on evenly divided pixels, the best one adaptively in double."""
-    lower, upper = bounds(model, single)
+    lower, upper = bounds(model, single, torch.as_tensor(candidates[0]))
     mean, weight = priors(model) if priors else (None, None)
     single_priors = {} if mean is None else {"prior_mean": mean.float(), "prior_weight": weight.float()}
     lens = ParametricLens(model, Subdivision.uniform(single.grid, 2, torch.float32), single.convolution, single.weight)
@@ -135,7 +156,7 @@ def _polish(frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarr
 
 def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, passes: int = 3) -> LensFit:
     """Fit in double precision from a good start, the pixels divided as finely as the model needs."""
-    lower, upper = bounds(model, frame)
+    lower, upper = bounds(model, frame, begin[0])
     mean, weight = priors(model) if priors else (None, None)
     tolerance = _tolerance(frame)
     parameters, amplitudes = begin, None
@@ -159,9 +180,10 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
         )
         parameters, amplitudes = fit.parameters, fit.amplitudes
     basis = lens.linearise(parameters, False).basis
-    chi2 = float(((frame.weighted_data - (amplitudes[:, :, None] * basis).sum(1)) ** 2).sum())
+    layers = amplitudes[0, :, None] * basis[0]
     return LensFit(
-        model, lens, parameters[0], amplitudes[0], fit.normal[0], chi2, bool(fit.converged[0]), lower, upper
+        model, lens, parameters[0], amplitudes[0], fit.normal[0], frame.weighted_data - layers.sum(0),
+        layers[:model.sources].sum(0) > 2, bool(fit.converged[0]), lower, upper,
     )
 
 

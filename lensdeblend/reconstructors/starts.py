@@ -17,7 +17,9 @@ from lensdeblend.lensing.parametric import ParametricLens, SersicLens
 from lensdeblend.lensing.subdivision import Subdivision
 from lensdeblend.reconstructors.frame import Frame
 
-__all__ = ["Arcs", "central_peak", "draw_starts", "find_arcs", "fit_lens_light", "rank_starts"]
+__all__ = ["Arcs", "central_peak", "clipped_chi2", "draw_starts", "find_arcs", "fit_lens_light", "lights_at_first", "rank_starts"]
+
+_LIGHT_CENTER_PIXELS = 4
 
 
 @dataclass(frozen=True)
@@ -119,21 +121,60 @@ def central_peak(frame: Frame) -> tuple[int, int]:
     return np.unravel_index(np.argmax(np.where(near if near.any() else used, smooth, -np.inf)), smooth.shape)
 
 
-def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
-    """Parameters (6 a component) and image of the lens light, the arcs clipped away as positive outliers."""
+def lights_at_first(frame: Frame) -> int:
+    """How many components of lens light the middle of the image asks for: none, one or two."""
+    smooth = frame.smoothed(1.0)
     x, y = frame.positions()
     peak = central_peak(frame)
-    model = SersicLens(0, count)
-    radii, indices = ((0.6,), (3.0,)) if count == 1 else ((0.3, 1.2), (3.0, 1.2))
-    light = np.concatenate([[x[peak], y[peak], np.log(r), np.log(n), 0, 0] for r, n in zip(radii, indices)])
-    start = torch.as_tensor(np.concatenate([np.zeros(8), light])[None], dtype=frame.data.dtype)
-    start[:, 0] = 1.0
-    start[:, 1] = 2.0
-    lower, upper = bounds(model, frame)
+    if smooth[peak] < 5 * frame.sigma.numpy()[peak] / (2 * np.sqrt(np.pi)):
+        return 0
+    around = np.hypot(x - x[peak], y - y[peak])
+    ring = frame.used.numpy() & (around > 2.5 * frame.grid.scale) & (around < 3.5 * frame.grid.scale)
+    # An arc that reaches into the middle is as bright on along itself; a galaxy falls off on all sides.
+    if not ring.any() or smooth[ring].max() > 0.8 * smooth[peak]:
+        return 0
+    single = frame.to(torch.float32)
+    one, two = (clipped_chi2(single, fit_lens_light(single, count)[1]) for count in (1, 2))
+    return 2 if two < one - 100 else 1
+
+
+def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
+    """Parameters (6 a component) and image of the lens light, the arcs clipped away as positive outliers.
+
+    A second component begins where the first leaves most light near the centre.
+    """
+    x, y = frame.positions()
+    row, column = central_peak(frame)
+    begin = np.array([x[row, column], y[row, column], np.log(0.6), np.log(3.0), 0, 0])
+    light, image = _clipped_light(frame, begin)
+    if count == 1:
+        return light, image
+    rest = frame.replace_data(frame.data - image)
+    second = rest.smoothed(1.0) * frame.used.numpy()
+    near = np.hypot(x - light[0], y - light[1]) < max(0.12 * min(frame.grid.shape), 4) * frame.grid.scale
+    row, column = np.unravel_index(np.argmax(np.where(near, second, -np.inf)), second.shape)
+    begins = [
+        np.concatenate([light, [x[row, column], y[row, column], np.log(0.2), np.log(1.5), 0, 0]]),
+        np.concatenate([light[:2], light[2:4] + [np.log(0.4), 0.0], light[4:], light[:2], light[2:3] + np.log(2), [0.0], light[4:]]),
+    ]
+    fits = [_clipped_light(frame, b) for b in begins]
+    return min(fits, key=lambda fit: clipped_chi2(frame, fit[1]))
+
+
+def clipped_chi2(frame: Frame, image: Tensor) -> float:
+    """Chi-square in which no pixel counts more than nine."""
+    return float((((frame.data - image) * frame.weight) ** 2).clamp_max(9.0).sum())
+
+
+def _clipped_light(frame: Frame, begin: np.ndarray) -> tuple[np.ndarray, Tensor]:
+    model = SersicLens(0, len(begin) // 6)
+    start = torch.as_tensor(np.concatenate([[1.0, 2.0], np.zeros(6), begin])[None], dtype=frame.data.dtype)
+    lower, upper = bounds(model, frame, start[0])
     lower[:8], upper[:8] = start[0, :8], start[0, :8]
     subdivision = Subdivision.uniform(frame.grid, 2, frame.data.dtype)
-    clipped = frame.used.clone()
-    for _ in range(4):
+    clipped = frame.used
+    image = torch.zeros_like(frame.data)
+    for _ in range(5):
         current = Frame(frame.data, frame.sigma, clipped, frame.kernel, frame.grid, frame.corner)
         lens = ParametricLens(model, subdivision, frame.convolution, current.weight)
         fit = levenberg_marquardt(lens.linearise, current.weighted_data, start, lower, upper, iterations=12, tolerance=1.0)
@@ -142,13 +183,13 @@ def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
         outlier = ((frame.data - image) / frame.sigma > 3) & frame.used
         spread = torch.as_tensor(gaussian_filter(outlier.double().numpy(), 1.0) > 0.2)
         clipped = frame.used & ~spread
-        if int(clipped.sum()) < 20 * count:
+        if int(clipped.sum()) < 20:
             break
     return start[0, 8:].double().numpy(), image
 
 
-def bounds(model: SersicLens, frame: Frame) -> tuple[Tensor, Tensor]:
-    """Lower and upper bound of every parameter."""
+def bounds(model: SersicLens, frame: Frame, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Lower and upper bound of every parameter; lens light stays within a few pixels of where ``start`` (P,) has it."""
     half = 0.5 * max(frame.grid.shape) * frame.grid.scale
     cx, cy = frame.grid.centre
     lens = [
@@ -160,5 +201,11 @@ def bounds(model: SersicLens, frame: Frame) -> tuple[Tensor, Tensor]:
         (cx - half, cx + half), (cy - half, cy + half), (np.log(0.05 * scale), np.log(3 * half)),
         (np.log(0.3), np.log(8.0)), (-0.7, 0.7), (-0.7, 0.7),
     ]
-    lower, upper = np.array(lens + light * model.components).T
-    return torch.as_tensor(lower, dtype=frame.data.dtype), torch.as_tensor(upper, dtype=frame.data.dtype)
+    values = torch.as_tensor(np.array(lens + light * model.components), dtype=frame.data.dtype)
+    lower, upper = values.T.clone()
+    if start is not None:
+        for k in range(model.sources, model.components):
+            center = slice(model.light_columns(k).start, model.light_columns(k).start + 2)
+            lower[center] = start[center].to(lower) - _LIGHT_CENTER_PIXELS * scale
+            upper[center] = start[center].to(upper) + _LIGHT_CENTER_PIXELS * scale
+    return lower, upper
