@@ -165,7 +165,9 @@ def test_deeplense_cdm(variant, mean_mass):
     assert distances.mean() == pytest.approx(1.125, abs=0.03)
 
 
-@pytest.mark.parametrize("model, shape, scale, zero_point", [(1, 150, 0.05, None), (2, 64, 0.101, 24.0), (3, 64, 0.08, 25.96)])
+@pytest.mark.parametrize("model, shape, scale, zero_point", [
+    (1, 150, 0.05, None), (2, 64, 0.101, 24.0), (3, 64, 0.08, 25.96),
+])
 def test_deeplense_instruments(model, shape, scale, zero_point):
     chosen = population(f"deeplense-model-{model}-none")
     observation = chosen.observation

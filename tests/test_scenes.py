@@ -10,8 +10,8 @@ from astropy.units import Quantity
 from astropy.wcs import WCS
 
 from lensdeblend.scenes import (
-    EPL, NFW, SIE, Galaxy, Gaussian, GaussianPSF, ImageSource, Knots, Observation, PointMass, PointSource, PointSubhalos,
-    RealGalaxy, Redshifts, Scene, Sersic, Shear, TruncatedNFW, Vortex,
+    EPL, NFW, SIE, Galaxy, Gaussian, GaussianPSF, ImageSource, Knots, Observation, PointMass, PointSource,
+    PointSubhalos, RealGalaxy, Redshifts, Scene, Sersic, Shear, TruncatedNFW, Vortex,
 )
 from lensdeblend.scenes.yaml import from_yaml, to_yaml
 
@@ -36,7 +36,7 @@ RECORDS = [
     Sersic(3 * u.nJy, 0.2 * ARC),
     Gaussian(1e-30, 0.2 * ARC, e2=-0.3),
     PointSource(1.5),
-    ImageSource(image(uncertainty=VarianceUncertainty(np.full((9, 11), 0.5)), mask=np.eye(9, 11, dtype=bool)), flux=3.0),
+    ImageSource(image(uncertainty=VarianceUncertainty(np.full((9, 11), 0.5)), mask=np.eye(9, 11, dtype=bool)), 3.0),
     ImageSource(image(psf=np.ones((3, 3)) / 9), angle=20 * u.deg),
     ImageSource(NDData(np.ones((8, 8), dtype=">f4"), wcs=WCS({
         "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -1e-5, "CDELT2": 1e-5, "CRVAL1": 10.0, "CRVAL2": 20.0,
@@ -121,7 +121,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
     ("Scene: {mass: [Shear: {gamma1: 0.1}", "not valid YAML"),
     ("Scene: {mass: [Sersic: {flux: 1, radius: 1 arcsec}]}", "not allowed here"),
     ("!!python/object/apply:os.system ['true']", "not valid YAML"),
-    ("Observation: {pixel_scale: 1 arcsec, shape: [3, 3], psf: {dtype: O, shape: [1], base64: 'AAAA'}}", "not an array"),
+    ("ImageSource: {image: {NDData: {data: {dtype: O, shape: [1], base64: 'AAAA'}}}}", "not an array"),
     ("ImageSource: {image: {NDData: {data: [[1, 2], [3]]}}}", "not an array"),
 ])
 def test_bad_yaml(text, message):
@@ -135,7 +135,8 @@ def test_only_records_are_written():
 
 
 def test_nested_lists_are_read_as_arrays():
-    observation = from_yaml("Observation: {pixel_scale: 0.1 arcsec, shape: [8, 8], psf: [[0, 1, 0], [1, 4, 1], [0, 1, 0]]}")
+    kernel = "[[0, 1, 0], [1, 4, 1], [0, 1, 0]]"
+    observation = from_yaml(f"Observation: {{pixel_scale: 0.1 arcsec, shape: [8, 8], psf: {kernel}}}")
     assert observation.psf[1, 1] == 0.5
 
 
@@ -184,7 +185,8 @@ def test_gaussian_psf_has_its_width():
 
 
 def test_lens_parameters():
-    row = Scene(mass=[EPL(1.1 * ARC, 2.1, 0.1), Shear(0.01, 0.0), Shear(0.02, 0.03), PointMass(1 * ARC)]).lens_parameters
+    mass = [EPL(1.1 * ARC, 2.1, 0.1), Shear(0.01, 0.0), Shear(0.02, 0.03), PointMass(1 * ARC)]
+    row = Scene(mass).lens_parameters
     assert row["theta_E"][0] == 1.1 * ARC
     assert (row["gamma"][0], row["e1"][0], row["gamma1"][0], row["gamma2"][0]) == (2.1, 0.1, 0.03, 0.03)
     with pytest.raises(ValueError, match="one EPL or SIE"):

@@ -11,8 +11,8 @@ from astropy.nddata import NDData
 from photutils.aperture import CircularAperture
 
 from lensdeblend.scenes import (
-    EPL, NFW, SIE, Galaxy, Gaussian, GaussianPSF, ImageSource, Knots, Observation, PointMass, PointSource, PointSubhalos,
-    RealGalaxy, Scene, Sersic, Shear, TruncatedNFW, Vortex,
+    EPL, NFW, SIE, Galaxy, Gaussian, GaussianPSF, ImageSource, Knots, Observation, PointMass, PointSource,
+    PointSubhalos, RealGalaxy, Scene, Sersic, Shear, TruncatedNFW, Vortex,
 )
 from lensdeblend.scenes.presets import preset, presets
 from lensdeblend.simulators.galsim import GalSim
@@ -140,10 +140,10 @@ def test_a_turned_scene_is_a_turned_image():
     mass = [EPL(1 * ARC, 2.1, 0.1, -0.1, 0.05 * ARC, 0.1 * ARC), Shear(0.05, 0.02)]
     turned = [EPL(1 * ARC, 2.1, -0.1, 0.1, -0.1 * ARC, 0.05 * ARC), Shear(-0.05, -0.02)]
     observation = replace(OBSERVATION, shape=(61, 61))
-    one = seen(Lenstronomy(), Gaussian(1.0, 0.2 * ARC, 0.2, 0.1, 0.1 * ARC, 0.2 * ARC), mass=mass, observation=observation)
-    other = seen(
-        Lenstronomy(), Gaussian(1.0, 0.2 * ARC, -0.2, -0.1, -0.2 * ARC, 0.1 * ARC), mass=turned, observation=observation
-    )
+    source = Gaussian(1.0, 0.2 * ARC, 0.2, 0.1, 0.1 * ARC, 0.2 * ARC)
+    turned_source = Gaussian(1.0, 0.2 * ARC, -0.2, -0.1, -0.2 * ARC, 0.1 * ARC)
+    one = seen(Lenstronomy(), source, mass=mass, observation=observation)
+    other = seen(Lenstronomy(), turned_source, mass=turned, observation=observation)
     np.testing.assert_allclose(np.rot90(one.noiseless.data, -1), other.noiseless.data, atol=1e-8)
 
 

@@ -39,11 +39,11 @@ def true_catalog(
 
     Columns
     -------
-    ``id`` counts from 1; ``name``; ``x``, ``y`` (pixel, flux-weighted centre, before lensing); ``flux`` (total, unlensed);
-    ``magnitude`` where there is a zero point; ``radius`` (half-light, of all components together); ``e1``, ``e2``, ``n``
-    (flux-weighted means; NaN for images); ``flux_seen`` (in the frame, lensed where there is a lens); ``snr`` (matched-filter
-    signal-to-noise) and ``peak_snr``, infinite without noise; ``blendedness`` (1 - sum(s s) / sum(s total) with the galaxy's
-    image s: the fraction of the light under it that is others').
+    ``id`` counts from 1; ``name``; ``x``, ``y`` (pixel, flux-weighted centre, before lensing); ``flux`` (total,
+    unlensed); ``magnitude`` where there is a zero point; ``radius`` (half-light, of all components together); ``e1``,
+    ``e2``, ``n`` (flux-weighted means; NaN for images); ``flux_seen`` (in the frame, lensed where there is a lens);
+    ``snr`` (matched-filter signal-to-noise) and ``peak_snr``, infinite without noise; ``blendedness`` (1 - sum(s s) /
+    sum(s total) with the galaxy's image s: the fraction of the light under it that is others').
     """
     scale = observation.pixel_scale.to_value(u.arcsec)
     ny, nx = observation.shape
@@ -53,20 +53,19 @@ def true_catalog(
         flux = np.array([total_flux(component, observation) for component in galaxy.components])
         flux = np.where(np.isnan(flux), seen.sum(), flux)
         share = flux / flux.sum() if flux.sum() else np.full(flux.size, 1 / flux.size)
-        x, y = (
-            float(np.dot(share, [getattr(component, axis).to_value(u.arcsec) for component in galaxy.components])) / scale
-            for axis in ("center_x", "center_y")
-        )
-        e1, e2, n = (
-            float(np.dot(share, [_shape(component, name) for component in galaxy.components])) for name in ("e1", "e2", "n")
-        )
+
+        def mean(values) -> float:
+            return float(np.dot(share, list(values)))
+
+        x = mean(component.center_x.to_value(u.arcsec) for component in galaxy.components) / scale + (nx - 1) / 2
+        y = mean(component.center_y.to_value(u.arcsec) for component in galaxy.components) / scale + (ny - 1) / 2
+        e1, e2, n = (mean(_shape(component, name) for component in galaxy.components) for name in ("e1", "e2", "n"))
         with np.errstate(divide="ignore", invalid="ignore"):
-            sigma = np.sqrt(variance)
-            snr, peak = np.sqrt(np.sum(np.where(seen != 0, seen / sigma, 0) ** 2)), np.max(np.where(seen != 0, seen / sigma, 0))
+            pulls = np.where(seen != 0, seen / np.sqrt(variance), 0)
         overlap = np.sum(seen * total)
         rows.append((
-            number, galaxy.name, x + (nx - 1) / 2, y + (ny - 1) / 2, flux.sum(), _radius(galaxy, share), e1, e2, n, seen.sum(),
-            snr, peak, 1 - np.sum(seen * seen) / overlap if overlap > 0 else 0.0,
+            number, galaxy.name, x, y, flux.sum(), _radius(galaxy, share), e1, e2, n, seen.sum(),
+            np.sqrt(np.sum(pulls**2)), pulls.max(), 1 - np.sum(seen * seen) / overlap if overlap > 0 else 0.0,
         ))
     names = ("id", "name", "x", "y", "flux", "radius", "e1", "e2", "n", "flux_seen", "snr", "peak_snr", "blendedness")
     table = QTable(rows=rows or None, names=names, dtype=[int, str] + [float] * 11)
@@ -84,7 +83,7 @@ def _shape(component, name: str) -> float:
     if isinstance(component, (ImageSource, RealGalaxy)):
         return np.nan
     if name == "n":
-        return float(component.n) if isinstance(component, Sersic) else 0.5 if isinstance(component, Gaussian) else np.nan
+        return {Sersic: getattr(component, "n", np.nan), Gaussian: 0.5}.get(type(component), np.nan)
     return float(getattr(component, name, 0.0))
 
 

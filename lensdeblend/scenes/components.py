@@ -159,7 +159,9 @@ class PointSubhalos(MassComponent):
         super().__post_init__()
         shapes = {np.shape(self.theta_E), np.shape(self.center_x), np.shape(self.center_y)}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise ValueError(f"PointSubhalos: theta_E, center_x and center_y must be 1-d and of one length; got {shapes}")
+            raise ValueError(
+                f"PointSubhalos: theta_E, center_x and center_y must be 1-d and of one length; got {shapes}"
+            )
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,8 @@ class PointSource(LightComponent):
 class ImageSource(LightComponent):
     """A galaxy given as pixels: an `~astropy.nddata.NDData` whose pixel scale is known, interpolated linearly.
 
-    ``flux`` rescales the image to that total; left out, the image's own sum is kept. ``angle`` turns the image counter-clockwise.
+    ``flux`` rescales the image to that total; left out, the image's own sum is kept. ``angle`` turns the image
+    counter-clockwise.
     """
 
     image: NDData
@@ -260,9 +263,10 @@ class ImageSource(LightComponent):
 
 @dataclass(frozen=True)
 class Knots(LightComponent):
-    """Star-forming knots: ``n`` points of equal flux, scattered as a Gaussian of half-light ``radius`` at random by ``seed``.
+    """Star-forming knots: ``n`` points of equal flux.
 
-    Only the ``galsim`` simulator draws them, as its ``RandomKnots``.
+    ``seed`` scatters them at random as a Gaussian of half-light ``radius``. Only the ``galsim`` simulator draws them,
+    as its ``RandomKnots``.
     """
 
     flux: float | Quantity
@@ -279,9 +283,9 @@ class Knots(LightComponent):
 class RealGalaxy(LightComponent):
     """A galaxy of a GalSim ``RealGalaxyCatalog``, its own PSF deconvolved, from a catalogue on disk.
 
-    ``catalog`` is the catalogue's FITS file, with its images in the same folder; ``index`` counts its rows from 0, ``id`` is its
-    ``IDENT``: one of the two is given. ``flux`` rescales it; left out, the catalogue's image keeps its own sum. ``angle`` turns
-    it counter-clockwise. Only the ``galsim`` simulator draws it.
+    ``catalog`` is the catalogue's FITS file, with its images in the same folder; ``index`` counts its rows from 0,
+    ``id`` is its ``IDENT``: one of the two is given. ``flux`` rescales it; left out, the catalogue's image keeps its
+    own sum. ``angle`` turns it counter-clockwise. Only the ``galsim`` simulator draws it.
     """
 
     catalog: str

@@ -67,8 +67,8 @@ class Observation:
     Raises
     ------
     TypeError, ValueError
-        For a pixel scale or exposure time without unit or not positive, a shape that is not two positive numbers, a PSF of
-        even size, with NaN or with a sum that is not positive, a negative noise.
+        For a pixel scale or exposure time without unit or not positive, a shape that is not two positive numbers, a PSF
+        of even size, with NaN or with a sum that is not positive, a negative noise.
 
     Examples
     --------
@@ -100,7 +100,9 @@ class Observation:
             object.__setattr__(self, "psf", _checked_psf(self.psf))
         if self.exposure_time is not None:
             if not (isinstance(self.exposure_time, Quantity) and self.exposure_time.unit.is_equivalent(u.s)):
-                raise TypeError(f"Observation: exposure_time must be a time, such as 1000 * u.s; got {self.exposure_time!r}")
+                raise TypeError(
+                    f"Observation: exposure_time must be a time, such as 1000 * u.s; got {self.exposure_time!r}"
+                )
             if not self.exposure_time > 0 * u.s:
                 raise ValueError(f"Observation: exposure_time must be positive; got {self.exposure_time}")
         if not self.gain > 0:
@@ -128,7 +130,9 @@ class Observation:
         try:
             return float(flux.to_value(self.unit))
         except u.UnitConversionError:
-            raise ValueError(f"a flux in {flux.unit} cannot be turned into {self.unit}, the observation's unit") from None
+            raise ValueError(
+                f"a flux in {flux.unit} cannot be turned into {self.unit}, the observation's unit"
+            ) from None
 
     def variance(self, noiseless: np.ndarray) -> np.ndarray:
         """Expected variance of each pixel of ``noiseless``, in ``unit`` squared."""

@@ -1,8 +1,8 @@
 """Observations as instruments make them, from the tables of lenstronomy and GalSim.
 
-Nothing is typed in: names, numbers and bands are read when asked for, from whichever version is installed, and that version
-goes into ``Observation.provenance``. Tables change: Euclid VIS had the zero point 24.0 in lenstronomy of late 2021 (1.9.3) and has
-25.72 since June 2026, so that a study that must not move writes its observation to YAML.
+Nothing is typed in: names, numbers and bands are read when asked for, from whichever version is installed, and that
+version goes into ``Observation.provenance``. Tables change: Euclid VIS had the zero point 24.0 in lenstronomy of late
+2021 (1.9.3) and has 25.72 since June 2026, so that a study that must not move writes its observation to YAML.
 
 Neither package has a table of Subaru HSC or of HST/ACS; give `Observation` such an instrument's numbers yourself.
 """
@@ -24,6 +24,7 @@ from lensdeblend.scenes.observation import GaussianPSF, Observation
 __all__ = ["from_configuration", "preset", "presets"]
 
 _SUFFIX = "_band_obs"
+_SURVEY_MODES = ("wide_area", "time_domain_wide", "time_domain_deep", "microlensing")
 
 
 def presets() -> Table:
@@ -32,8 +33,8 @@ def presets() -> Table:
     Returns
     -------
     `~astropy.table.Table`
-        ``name``, ``pixel_scale``, ``fwhm`` (NaN where the PSF is an image, or where the table has none: see ``psf``), ``exposure_time``,
-        ``zero_point``, ``background_rms`` (electron / s) and ``source``.
+        ``name``, ``pixel_scale``, ``fwhm`` (NaN where the PSF is an image, or where the table has none: see ``psf``),
+        ``exposure_time``, ``zero_point``, ``background_rms`` (electron / s) and ``source``.
 
     Examples
     --------
@@ -46,8 +47,8 @@ def presets() -> Table:
         fwhm = row["psf"].fwhm.to_value(u.arcsec) if isinstance(row["psf"], GaussianPSF) else np.nan
         kind = {GaussianPSF: "Gaussian", type(None): "none: give one"}.get(type(row["psf"]), "image")
         rows.append((
-            name, row["pixel_scale"].to_value(u.arcsec), kind, fwhm, row["exposure_time"].to_value(u.s), row["zero_point"],
-            row["background_rms"], row["provenance"],
+            name, row["pixel_scale"].to_value(u.arcsec), kind, fwhm, row["exposure_time"].to_value(u.s),
+            row["zero_point"], row["background_rms"], row["provenance"],
         ))
     names = ("name", "pixel_scale", "psf", "fwhm", "exposure_time", "zero_point", "background_rms", "source")
     units = {"pixel_scale": u.arcsec, "fwhm": u.arcsec, "exposure_time": u.s, "zero_point": u.ABmag}
@@ -69,7 +70,8 @@ def preset(name: str, *, shape: tuple[int, int], psf: GaussianPSF | np.ndarray |
     Returns
     -------
     `Observation`
-        In electron / s; ``exposure_time`` is that of all exposures together; ``background_rms`` holds sky and read noise.
+        In electron / s; ``exposure_time`` is that of all exposures together; ``background_rms`` holds sky and read
+        noise.
 
     Raises
     ------
@@ -104,8 +106,8 @@ def from_configuration(
     Parameters
     ----------
     configuration : dict
-        What ``kwargs_single_band()`` of an ``ObservationConfig`` class returns: ``pixel_scale``, ``exposure_time``, ``num_exposures``,
-        ``sky_brightness``, ``magnitude_zero_point``, ``read_noise``, ``ccd_gain``, ``seeing``.
+        What ``kwargs_single_band()`` of an ``ObservationConfig`` class returns: ``pixel_scale``, ``exposure_time``,
+        ``num_exposures``, ``sky_brightness``, ``magnitude_zero_point``, ``read_noise``, ``ccd_gain``, ``seeing``.
     shape : tuple of int
         ``(ny, nx)``.
     band, provenance : str
@@ -137,7 +139,7 @@ def _from_lenstronomy() -> Iterator[tuple[str, dict[str, Any]]]:
 def _configurations(table: Callable, *bands: str) -> Iterator[tuple[str, dict]]:
     """The keyword arguments of ``SingleBand`` in every survey mode in which the table has the band."""
     parameters = inspect.signature(table).parameters
-    modes = [""] if "survey_mode" not in parameters else ["wide_area", "time_domain_wide", "time_domain_deep", "microlensing"]
+    modes = _SURVEY_MODES if "survey_mode" in parameters else ("",)
     for mode in modes:
         options = {"survey_mode": mode} if mode else {}
         for band in bands:
@@ -181,9 +183,9 @@ def _from_galsim() -> Iterator[tuple[str, dict[str, Any]]]:
             "pixel_scale": roman.pixel_scale * u.arcsec,
             "psf": _RomanPSF(band, throughput.effective_wavelength),
             "exposure_time": roman.exptime * roman.n_dithers * u.s,
-            "background_rms": float(
-                bkg_noise(roman.read_noise, roman.exptime, sky + other, roman.pixel_scale, num_exposures=roman.n_dithers)
-            ),
+            "background_rms": float(bkg_noise(
+                roman.read_noise, roman.exptime, sky + other, roman.pixel_scale, num_exposures=roman.n_dithers,
+            )),
             "zero_point": float(throughput.zeropoint + 2.5 * np.log10(roman.collecting_area)),
             "band": band,
             "provenance": f"GalSim {version('galsim')}, galsim.roman: {band}",
@@ -200,7 +202,8 @@ class _RomanPSF:
         from galsim import roman
 
         psf = roman.getPSF(_CENTRAL_DETECTOR, self._band, wavelength=self._wavelength, pupil_bin=8)
-        return psf.drawImage(nx=_ROMAN_SIZE, ny=_ROMAN_SIZE, scale=roman.pixel_scale, method="no_pixel", dtype=float).array
+        size = {"nx": _ROMAN_SIZE, "ny": _ROMAN_SIZE, "scale": roman.pixel_scale}
+        return psf.drawImage(**size, method="no_pixel", dtype=float).array
 
 
 # GalSim names SCA2 as the one near the centre of the focal plane.

@@ -54,7 +54,8 @@ class Scene:
     redshifts: Redshifts = Redshifts()
 
     def __post_init__(self):
-        for name, kind in (("mass", MassComponent), ("lens_light", LightComponent), ("sources", (LightComponent, Galaxy))):
+        allowed = {"mass": MassComponent, "lens_light": LightComponent, "sources": (LightComponent, Galaxy)}
+        for name, kind in allowed.items():
             object.__setattr__(self, name, tuple(getattr(self, name)))
             _check(getattr(self, name), kind, f"Scene.{name}")
 

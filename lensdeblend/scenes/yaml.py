@@ -1,8 +1,9 @@
 """Scenes and observations as YAML text.
 
-Every record is a mapping of one key, the name of its class, to its fields; fields at their default are left out. An angle is
-``1.2 arcsec``, a magnitude ``20.0 mag(AB)``; an array of quantities is ``{value: [...], unit: arcsec}``; an image is
-``{dtype, shape, base64}``, so that it comes back bit by bit (a nested list is read, too); a WCS is the text of its FITS header. Only plain YAML is read: no Python objects.
+Every record is a mapping of one key, the name of its class, to its fields; fields at their default are left out. An
+angle is ``1.2 arcsec``, a magnitude ``20.0 mag(AB)``; an array of quantities is ``{value: [...], unit: arcsec}``; an
+image is ``{dtype, shape, base64}``, so that it comes back bit by bit (a nested list is read, too); a WCS is the text of
+its FITS header. Only plain YAML is read: no Python objects.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def from_yaml(text: str) -> Any:
     Raises
     ------
     ValueError
-        For text that is not YAML, and for unknown records, fields or units; the message names the nearest known spelling.
+        For text that is not YAML, and for unknown records, fields or units; the message names the nearest known
+        spelling.
 
     Examples
     --------
@@ -145,7 +147,8 @@ def _plain(value: Any) -> Any:
         return {"NDData": _plain_nddata(value)}
     if isinstance(value, np.ndarray):
         value = np.ascontiguousarray(value.astype(value.dtype.newbyteorder("<")))
-        return {"dtype": value.dtype.str, "shape": list(value.shape), "base64": base64.b64encode(value.tobytes()).decode()}
+        text = base64.b64encode(value.tobytes()).decode()
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "base64": text}
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (tuple, list)):
@@ -187,7 +190,8 @@ def _is_default(record: Any, entry) -> bool:
 
 def _record(content: Any, where: str = "the text") -> Any:
     if not isinstance(content, dict) or len(content) != 1:
-        raise ValueError(f"{where} must be one record, such as 'Shear: {{gamma1: 0.05}}'; known are {', '.join(_RECORDS)}")
+        known = ", ".join(_RECORDS)
+        raise ValueError(f"{where} must be one record, such as 'Shear: {{gamma1: 0.05}}'; known are {known}")
     (name, values), = content.items()
     if name not in _RECORDS:
         raise ValueError(f"unknown record {name!r}{_nearest(name, _RECORDS)}")

@@ -31,9 +31,9 @@ class SourceGrid:
 def source_grid(scene: Scene, observation: Observation, *, largest: int = 256) -> SourceGrid:
     """Choose the grid on which the source plane of a lens is shown.
 
-    It holds every source out to the radius that `~lensdeblend.scenes.LightComponent` calls its extent, but is not larger than the
-    image; its pixels are a quarter of the image's, finer where the sources are small, coarser where more than ``largest`` a
-    side would be needed.
+    It holds every source out to the radius that `~lensdeblend.scenes.LightComponent` calls its extent, but is not
+    larger than the image; its pixels are a quarter of the image's, finer where the sources are small, coarser where
+    more than ``largest`` a side would be needed.
     """
     image = observation.pixel_scale.to_value(u.arcsec)
     boxes = np.array([component.box for galaxy in scene.galaxies for component in galaxy.components])
@@ -87,8 +87,8 @@ def assemble(
 ) -> Simulation:
     """Add noise and put truth and image together.
 
-    The noise is Gaussian, of variance ``observation.variance(noiseless)``: the normal approximation to the photons' Poisson
-    statistics, as in lenstronomy.
+    The noise is Gaussian, of variance ``observation.variance(noiseless)``: the normal approximation to the photons'
+    Poisson statistics, as in lenstronomy.
 
     Parameters
     ----------
@@ -97,7 +97,8 @@ def assemble(
     rng : `numpy.random.Generator`
         Draws the noise; its state is the only thing on which the result depends beside the scene.
     galaxies : sequence of (ny, nx) arrays
-        Each of ``scene.galaxies`` alone, as seen through the PSF, flux per pixel in ``observation.unit``, without noise.
+        Each of ``scene.galaxies`` alone, as seen through the PSF, flux per pixel in ``observation.unit``, without
+        noise.
     lens_light : (ny, nx) array, optional
         The same for all of ``scene.lens_light``.
     source : 2-d array, optional
@@ -112,8 +113,9 @@ def assemble(
     Returns
     -------
     `~lensdeblend.results.Simulation`
-        Images are float64. ``meta["PIXSCALE"]`` of each is in arcsec; ``CENTER_X`` and ``CENTER_Y`` of the source plane say where
-        its middle lies, in arcsec from the image's. The image has no uncertainty where the observation has no noise.
+        Images are float64. ``meta["PIXSCALE"]`` of each is in arcsec; ``CENTER_X`` and ``CENTER_Y`` of the source plane
+        say where its middle lies, in arcsec from the image's. The image has no uncertainty where the observation has no
+        noise.
     """
     noiseless = np.sum(galaxies, axis=0) if len(galaxies) else np.zeros(observation.shape)
     if lens_light is not None:
@@ -156,7 +158,7 @@ def _seen(array: np.ndarray, observation: Observation, uncertainty=None) -> NDDa
 
 
 def add_stamp(image: np.ndarray, stamp: np.ndarray, left: int, low: int, *, replace: bool = False) -> None:
-    """Add ``stamp`` to ``image``, its first pixel at (``left``, ``low``), or put it in place of what is there; cut at the edges."""
+    """Add ``stamp`` to ``image`` with its first pixel at (``left``, ``low``), or put it in place of what is there."""
     rows = slice(max(low, 0), min(low + stamp.shape[0], image.shape[0]))
     columns = slice(max(left, 0), min(left + stamp.shape[1], image.shape[1]))
     if rows.start < rows.stop and columns.start < columns.stop:

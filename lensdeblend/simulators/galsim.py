@@ -1,9 +1,9 @@
 """Blends and single galaxies drawn by GalSim.
 
-Each profile is averaged over the pixels: around its centre by GalSim's integration in real space, which stays exact for cusps of
-any Sérsic index, farther out over a division of each pixel. The frame is then convolved with the PSF at the image's own pixel scale,
-as the other simulators do. A real galaxy is known only through the
-telescope's PSF: it is deconvolved and convolved with the observation's PSF in one step, which must not be narrower.
+Each profile is averaged over the pixels: around its centre by GalSim's integration in real space, which stays exact for
+cusps of any Sérsic index, farther out over a division of each pixel. The frame is then convolved with the PSF at the
+image's own pixel scale, as the other simulators do. A real galaxy is known only through the telescope's PSF: it is
+deconvolved and convolved with the observation's PSF in one step, which must not be narrower.
 
 GalSim: Rowe et al. 2015 (2015A&C....10..121R). Real galaxies: Mandelbaum et al. 2012 (2012MNRAS.420.1518M).
 """
@@ -22,7 +22,8 @@ from lensdeblend.images import pixel_scale
 from lensdeblend.interfaces import Simulator
 from lensdeblend.results import Simulation
 from lensdeblend.scenes import (
-    Galaxy, Gaussian, GaussianPSF, ImageSource, Knots, LightComponent, Observation, PointSource, RealGalaxy, Scene, Sersic,
+    Galaxy, Gaussian, GaussianPSF, ImageSource, Knots, LightComponent, Observation, PointSource, RealGalaxy, Scene,
+    Sersic,
 )
 from lensdeblend.scenes.catalog import total_flux
 from lensdeblend.simulators.assembly import add_stamp, assemble, convolve, padding, point_image
@@ -36,7 +37,8 @@ _CORE = 9
 class GalSim(Simulator):
     """Simulate blends and single galaxies by GalSim: every light component, no lenses.
 
-    A `~lensdeblend.scenes.RealGalaxy` brings its own noise into what is called noiseless, correlated by the deconvolution.
+    A `~lensdeblend.scenes.RealGalaxy` brings its own noise into what is called noiseless, correlated by the
+    deconvolution.
 
     Parameters
     ----------
@@ -73,8 +75,8 @@ class GalSim(Simulator):
         Raises
         ------
         ValueError
-            For a scene with mass, a Sérsic index outside 0.3 to 6.2, a real galaxy that its catalogue lacks, or one to be seen
-            through a PSF narrower than its own.
+            For a scene with mass, a Sérsic index outside 0.3 to 6.2, a real galaxy that its catalogue lacks, or one to
+            be seen through a PSF narrower than its own.
         FileNotFoundError
             Where the catalogue of a real galaxy is not there.
         """
@@ -82,9 +84,7 @@ class GalSim(Simulator):
             raise ValueError("the galsim simulator draws no lenses; use the method lenstronomy or torch")
         galaxies = [self._seen(galaxy, observation) for galaxy in scene.galaxies]
         lens_light = self._seen(Galaxy(scene.lens_light), observation) if scene.lens_light else None
-        return assemble(
-            scene, observation, rng, galaxies=galaxies, lens_light=lens_light, meta={"GALSIM": galsim.__version__}
-        )
+        return assemble(scene, observation, rng, galaxies=galaxies, lens_light=lens_light)
 
     def _seen(self, galaxy: Galaxy, observation: Observation) -> np.ndarray:
         rows, columns = padding(observation)
@@ -106,8 +106,9 @@ class GalSim(Simulator):
             return _draw(profile, observation, shape, "real_space")
         scale, parts = observation.pixel_scale.to_value(u.arcsec), self.supersampling
         ny, nx = shape
-        fine = profile.drawImage(nx=nx * parts, ny=ny * parts, scale=scale / parts, method="no_pixel", dtype=float).array
-        image = fine.reshape(ny, parts, nx, parts).sum(axis=(1, 3))
+        fine = galsim.ImageD(nx * parts, ny * parts, scale=scale / parts)
+        profile.drawImage(fine, method="no_pixel")
+        image = fine.array.reshape(ny, parts, nx, parts).sum(axis=(1, 3))
         middle = (nx - 1) / 2, (ny - 1) / 2
         column, row = (
             int(round(place.to_value(u.arcsec) / scale + half))
@@ -123,7 +124,8 @@ class GalSim(Simulator):
         flux = total_flux(component, observation)
         if isinstance(component, Sersic):
             try:
-                profile = galsim.Sersic(component.n, half_light_radius=component.radius.to_value(u.arcsec), gsparams=accuracy)
+                radius = component.radius.to_value(u.arcsec)
+                profile = galsim.Sersic(component.n, half_light_radius=radius, gsparams=accuracy)
             except galsim.GalSimRangeError as error:
                 raise ValueError(f"GalSim draws no Sérsic profile of index {component.n}: {error}") from error
         elif isinstance(component, Gaussian):
@@ -131,7 +133,7 @@ class GalSim(Simulator):
         elif isinstance(component, ImageSource):
             pixels = galsim.Image(np.ascontiguousarray(component.image.data, dtype=float))
             scale = pixel_scale(component.image).to_value(u.arcsec)
-            profile = galsim.InterpolatedImage(pixels, x_interpolant="linear", scale=scale, normalization="flux", flux=1.0)
+            profile = galsim.InterpolatedImage(pixels, x_interpolant="linear", scale=scale, flux=1.0)
         else:
             raise ValueError(f"the galsim simulator does not draw {type(component).__name__}")
         # Made with flux 1, the absolute accuracy of the integral is one relative to the flux.
@@ -189,8 +191,8 @@ def _real(component: RealGalaxy, observation: Observation) -> galsim.GSObject:
     own = galaxy.original_psf.calculateFWHM()
     if seen < own:
         raise ValueError(
-            f"the observation's PSF and pixel ({seen:.3f} arcsec FWHM) are narrower than the PSF ({own:.3f} arcsec) through which "
-            f"galaxy {index} of {component.catalog} was seen: deconvolving would only amplify its noise"
+            f"the observation's PSF and pixel ({seen:.3f} arcsec FWHM) are narrower than the PSF ({own:.3f} arcsec) "
+            f"through which galaxy {index} of {component.catalog} was seen: deconvolving would only amplify its noise"
         )
     if component.flux is not None:
         galaxy = galaxy.withFlux(observation.flux(component.flux))

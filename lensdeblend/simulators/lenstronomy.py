@@ -1,8 +1,8 @@
 r"""Lenses by lenstronomy's deflections and light profiles.
 
 Surface brightness is conserved along a ray, so that the image at :math:`\theta` shows the source at
-:math:`\beta = \theta - \alpha(\theta)`. It is averaged over each pixel, times the pixel's area, and convolved with the PSF at the image's
-own pixel scale.
+:math:`\beta = \theta - \alpha(\theta)`. It is averaged over each pixel, times the pixel's area, and convolved with the
+PSF at the image's own pixel scale.
 
 lenstronomy: Birrer & Amara 2018 (2018PDU....22..189B).
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
-from lenstronomy import __version__
 from lenstronomy.LensModel.lens_model import LensModel
 from lenstronomy.LensModel.Profiles.point_mass import PointMass as PointMassProfile
 from lenstronomy.LightModel.light_model import LightModel
@@ -23,8 +22,8 @@ from lensdeblend.images import pixel_scale
 from lensdeblend.interfaces import Simulator
 from lensdeblend.results import Simulation
 from lensdeblend.scenes import (
-    EPL, NFW, SIE, Gaussian, ImageSource, LightComponent, MassComponent, Observation, PointMass, PointSource, PointSubhalos,
-    Scene, Sersic, Shear, TruncatedNFW, Vortex,
+    EPL, NFW, SIE, Gaussian, ImageSource, LightComponent, MassComponent, Observation, PointMass, PointSource,
+    PointSubhalos, Scene, Sersic, Shear, TruncatedNFW, Vortex,
 )
 from lensdeblend.scenes.catalog import sersic_b, total_flux
 from lensdeblend.simulators.assembly import assemble, convolve, padding, point_image, source_grid
@@ -37,15 +36,17 @@ __all__ = ["Lenstronomy", "deflection"]
 class Lenstronomy(Simulator):
     """Simulate lenses, and blends of Sérsics, Gaussians, images and points, by lenstronomy.
 
-    A `~lensdeblend.scenes.Sersic` has its ``radius`` hold exactly half of its light; lenstronomy's own constant is an approximation
-    (``b = 1.9992 n - 0.3271``, radii off by up to 0.4% for n >= 1), so that the radius handed to it is scaled to undo it.
+    A `~lensdeblend.scenes.Sersic` has its ``radius`` hold exactly half of its light; lenstronomy's own constant is an
+    approximation (``b = 1.9992 n - 0.3271``, radii off by up to 0.4% for n >= 1), so that the radius handed to it is
+    scaled to undo it.
 
     Parameters
     ----------
     supersampling : int
         Parts into which each pixel is cut along each axis.
     precision : float or None
-        Pixels whose average is not known to this fraction of the brightest pixel are cut more finely; None for no such refinement.
+        Pixels whose average is not known to this fraction of the brightest pixel are cut more finely; None for no such
+        refinement.
 
     Examples
     --------
@@ -90,8 +91,8 @@ class Lenstronomy(Simulator):
             source = self._pixels((), [behind], observation, grid.shape, grid.pixel_scale, grid.center)[0]
             unlensed = self._seen((), [behind], observation)[0]
         return assemble(
-            scene, observation, rng, galaxies=list(lensed), lens_light=lens_light, source=source, grid=grid, unlensed=unlensed,
-            meta={"LENSTRO": __version__},
+            scene, observation, rng, galaxies=list(lensed), lens_light=lens_light, source=source, grid=grid,
+            unlensed=unlensed,
         )
 
     def _seen(
@@ -169,7 +170,8 @@ def _point_masses(component) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Einstein radii and positions, arcsec."""
     if isinstance(component, Vortex):
         component = component.points
-    return tuple(np.atleast_1d(getattr(component, name).to_value(u.arcsec)) for name in ("theta_E", "center_x", "center_y"))
+    names = ("theta_E", "center_x", "center_y")
+    return tuple(np.atleast_1d(getattr(component, name).to_value(u.arcsec)) for name in names)
 
 
 def _sersic(component: Sersic, flux: float):
@@ -218,4 +220,6 @@ def _check(scene: Scene) -> None:
         if not isinstance(component, (*_MASS, *_POINTS)):
             raise ValueError(f"the lenstronomy simulator knows no deflection of {type(component).__name__}")
     if scene.is_lens and any(isinstance(part, PointSource) for galaxy in scene.galaxies for part in galaxy.components):
-        raise ValueError("a PointSource behind a lens is not supported; use a small Gaussian, or put it into lens_light")
+        raise ValueError(
+            "a PointSource behind a lens is not supported; use a small Gaussian, or put it into lens_light"
+        )

@@ -20,8 +20,8 @@ def average_over_pixels(
 ) -> np.ndarray:
     """Average surface brightness over the pixels of a grid.
 
-    Each pixel is cut into ``subdivision`` by ``subdivision`` parts, and the brightness taken in the middle of each. Pixels over
-    which it changes by much are cut twice as finely, again and again, until their average is stable.
+    Each pixel is cut into ``subdivision`` by ``subdivision`` parts, and the brightness taken in the middle of each.
+    Pixels over which it changes by much are cut twice as finely, again and again, until their average is stable.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def average_over_pixels(
         Arcsec.
     subdivision : int
     precision : float or None
-        How well the average is to be known, as a fraction of the brightest pixel of each of the K; None for no refinement.
+        How well the average is to be known, as a fraction of the brightest pixel of each of the K; None for no
+        refinement.
     center : tuple of float
         (x, y) of the middle of the grid, arcsec.
 

@@ -10,6 +10,6 @@ from lensdeblend.scenes.populations.population import Population
 from lensdeblend.scenes.populations.registry import population, populations
 
 __all__ = [
-    "BlendPopulation", "DeepLense", "Distribution", "Fixed", "Integer", "LensPopulation", "LogUniform", "Normal", "Population",
-    "PowerLaw", "Uniform", "axion_mass", "einstein_radius", "population", "populations",
+    "BlendPopulation", "DeepLense", "Distribution", "Fixed", "Integer", "LensPopulation", "LogUniform", "Normal",
+    "Population", "PowerLaw", "Uniform", "axion_mass", "einstein_radius", "population", "populations",
 ]

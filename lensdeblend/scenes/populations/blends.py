@@ -18,10 +18,11 @@ __all__ = ["BlendPopulation", "blends"]
 
 @dataclass(frozen=True)
 class BlendPopulation(Population):
-    """``count`` galaxies of bulge and disc, each ``separation`` arcsec from its nearest neighbour among those before it.
+    """``count`` galaxies of bulge and disc.
 
-    The group's mean position is the image's centre. ``snr`` is the matched-filter signal-to-noise against the background alone of
-    a round Gaussian with the disc's half-light radius and the PSF's width; it sets the galaxy's flux. Bulge and disc share
+    Each lies ``separation`` arcsec from its nearest neighbour among those placed before it. The group's mean position
+    is the image's centre. ``snr`` is the matched-filter signal-to-noise against the background alone of a round
+    Gaussian with the disc's half-light radius and the PSF's width; it sets the galaxy's flux. Bulge and disc share
     centre, ellipticity and orientation.
     """
 

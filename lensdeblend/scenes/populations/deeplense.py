@@ -1,9 +1,9 @@
 r"""The three DeepLense models of dark-matter substructure in strong lenses.
 
-Facts from the public DeepLenseSim code. A lens at z = 0.5 of :math:`10^{12}` solar masses, an isothermal ellipsoid with shear, in
-front of a Sérsic source at z = 1 in flat LambdaCDM (H0 = 70, Om0 = 0.3, Ob0 = 0.05). Classes: no substructure (``none``),
-25 point masses (``cdm``), and the vortex of an axion-like particle (``axion``): 100 equal points on a line through the centre
-whose half length is 0.03 arcsec times 1e-22 eV over the particle's mass.
+Facts from the public DeepLenseSim code. A lens at z = 0.5 of :math:`10^{12}` solar masses, an isothermal ellipsoid with
+shear, in front of a Sérsic source at z = 1 in flat LambdaCDM (H0 = 70, Om0 = 0.3, Ob0 = 0.05). Classes: no substructure
+(``none``), 25 point masses (``cdm``), and the vortex of an axion-like particle (``axion``): 100 equal points on a line
+through the centre whose half length is 0.03 arcsec times 1e-22 eV over the particle's mass.
 
 The published code turns mass into an Einstein radius,
 
@@ -11,11 +11,12 @@ The published code turns mass into an Einstein radius,
 
     \theta_E^2 = \frac{4 G M}{c^2} \frac{D_{LS}}{D_L D_S},
 
-with luminosity distances and :math:`D_{LS} = D_S - D_L`, so that :math:`\theta_E` is 1.2815 instead of 1.6645 arcsec; it draws CDM masses
-from :math:`m^{-0.9}` where its comment says :math:`m^{-1.9}`. Populations named ``...-published`` do the same; the others take
-angular-diameter distances and -1.9. As committed, models 2 and 3 add the model to itself in place of noise; here they have their
-instrument's noise, and ``...-noiseless`` has none. Instrument numbers are those of lenstronomy 1.9.3 (2021), when Euclid VIS had
-the zero point 24.0, and do not move with the installed version. The source of model 3 is given the magnitude of model 2, 20.
+with luminosity distances and :math:`D_{LS} = D_S - D_L`, so that :math:`\theta_E` is 1.2815 instead of 1.6645 arcsec;
+it draws CDM masses from :math:`m^{-0.9}` where its comment says :math:`m^{-1.9}`. Populations named ``...-published``
+do the same; the others take angular-diameter distances and -1.9. As committed, models 2 and 3 add the model to itself
+in place of noise; here they have their instrument's noise, and ``...-noiseless`` has none. Instrument numbers are those
+of lenstronomy 1.9.3 (2021), when Euclid VIS had the zero point 24.0, and do not move with the installed version. The
+source of model 3 is given the magnitude of model 2, 20.
 """
 
 from __future__ import annotations
@@ -52,10 +53,12 @@ _WFC3_F160W = {
     "pixel_scale": 0.08, "read_noise": 4.0, "ccd_gain": 2.5, "exposure_time": 5400.0, "num_exposures": 1,
     "sky_brightness": 22.3, "magnitude_zero_point": 25.96, "seeing": 0.08,
 }
+_INSTRUMENTS = {2: (_EUCLID_VIS, "VIS", "Euclid VIS"), 3: (_WFC3_F160W, "F160W", "HST WFC3_F160W")}
 _COMMON = {
     "mass": Fixed(1e12), "e1": Fixed(0.1), "e2": Fixed(0.0), "center_x": Fixed(0.0), "center_y": Fixed(0.0),
     "gamma1": Fixed(0.05), "gamma2": Fixed(0.0), "source_radius": Fixed(0.25), "source_n": Fixed(1.0),
-    "source_e1": Fixed(-0.1), "source_e2": Fixed(0.1), "source_x": Uniform(-0.35, 0.35), "source_y": Uniform(-0.35, 0.35),
+    "source_e1": Fixed(-0.1), "source_e2": Fixed(0.1),
+    "source_x": Uniform(-0.35, 0.35), "source_y": Uniform(-0.35, 0.35),
 }
 _AXION = {"vortex_mass": Fixed(3e10), "vortex_count": Fixed(100), "axion_mass": LogUniform(1e-24, 1e-22),
           "vortex_angle": Uniform(0.0, 360.0)}
@@ -97,10 +100,11 @@ def axion_mass(scene: Scene) -> Quantity:
 
 @dataclass(frozen=True)
 class DeepLense(Population):
-    """One class of one DeepLense model. Masses are in solar masses (``axion_mass`` in eV), angles of the priors in degrees.
+    """One class of one DeepLense model.
 
-    Model 1 gives the source's surface brightness at its radius (``source_amplitude``, per square arcsec), models 2 and 3 its AB
-    magnitude. Model 1 draws its exposure time as well. The code of model 1 takes the light at pixel centres:
+    Masses are in solar masses (``axion_mass`` in eV), angles of the priors in degrees. Model 1 gives the source's
+    surface brightness at its radius (``source_amplitude``, per square arcsec), models 2 and 3 its AB magnitude. Model 1
+    draws its exposure time as well. The code of model 1 takes the light at pixel centres:
     ``Lenstronomy(supersampling=1, precision=None)``.
     """
 
@@ -189,7 +193,7 @@ def _model(model: int) -> tuple[Observation, dict[str, Distribution]]:
             exposure_time=10**3.25 * u.s, provenance="DeepLense model 1",
         )
         return observation, {"source_amplitude": Fixed(20.0), "exposure_time": LogUniform(10**3.0, 10**3.5)}
-    configuration, band, label = {2: (_EUCLID_VIS, "VIS", "Euclid VIS"), 3: (_WFC3_F160W, "F160W", "HST WFC3_F160W")}[model]
+    configuration, band, label = _INSTRUMENTS[model]
     observation = from_configuration(configuration, shape=(64, 64), band=band, provenance=f"{_TABLE}: {label}")
     return observation, {"source_magnitude": Fixed(20.0)}
 

@@ -23,10 +23,10 @@ _SOURCE = ("radius", "n", "e1", "e2")
 class LensPopulation(Population):
     """EPL and shear, one Sérsic source, and a Sérsic of lens light where its priors are given.
 
-    The source's centre is uniform in a disc of radius ``source_offset`` around the centre of the caustic, which is where the
-    lens centre is seen from: there the EPL does not deflect, and the shear, zero at the image's centre, does.
-    Lens light (``light_*``) shares the lens's centre and, but for a scatter, its ellipticity; its flux is ``light_ratio`` times
-    the source's.
+    The source's centre is uniform in a disc of radius ``source_offset`` around the centre of the caustic, which is
+    where the lens centre is seen from: there the EPL does not deflect, and the shear, zero at the image's centre, does.
+    Lens light (``light_*``) shares the lens's centre and, but for a scatter, its ellipticity; its flux is
+    ``light_ratio`` times the source's.
     """
 
     def draw(self, rng: np.random.Generator) -> Scene:
@@ -35,7 +35,8 @@ class LensPopulation(Population):
         source = self._draw(rng, "source_flux", *(f"source_{name}" for name in _SOURCE))
         center = np.array([lens["center_x"], lens["center_y"]])
         distortion = np.array([[shear["gamma1"], shear["gamma2"]], [shear["gamma2"], -shear["gamma1"]]])
-        distance, angle = float(self.priors["source_offset"].draw(rng)) * np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
+        distance = float(self.priors["source_offset"].draw(rng)) * np.sqrt(rng.random())
+        angle = rng.uniform(0, 2 * np.pi)
         x, y = center - distortion @ center + distance * np.array([np.cos(angle), np.sin(angle)])
         return Scene(
             mass=[
@@ -64,7 +65,8 @@ def _observation() -> Observation:
 
 _BENCHMARK = {
     "theta_E": Uniform(0.8, 1.6), "gamma": Normal(2.0, 0.1), "e1": Uniform(-0.2, 0.2), "e2": Uniform(-0.2, 0.2),
-    "center_x": Normal(0.0, 0.05), "center_y": Normal(0.0, 0.05), "gamma1": Normal(0.0, 0.05), "gamma2": Normal(0.0, 0.05),
+    "center_x": Normal(0.0, 0.05), "center_y": Normal(0.0, 0.05),
+    "gamma1": Normal(0.0, 0.05), "gamma2": Normal(0.0, 0.05),
     "source_flux": Fixed(1.0), "source_radius": Uniform(0.1, 0.4), "source_n": Uniform(0.7, 4.0),
     "source_e1": Uniform(-0.2, 0.2), "source_e2": Uniform(-0.2, 0.2), "source_offset": Fixed(0.3),
     "peak_snr": LogUniform(10.0, 100.0),
@@ -75,14 +77,15 @@ _LIGHT = {
 }
 _PUBLISHED = {
     "theta_E": Uniform(0.8, 1.2), "gamma": Normal(2.0, 0.1), "e1": Uniform(-0.05, 0.05), "e2": Uniform(-0.05, 0.05),
-    "center_x": Normal(0.0, 0.2), "center_y": Normal(0.0, 0.2), "gamma1": Normal(0.0, 0.16), "gamma2": Normal(0.0, 0.16),
+    "center_x": Normal(0.0, 0.2), "center_y": Normal(0.0, 0.2),
+    "gamma1": Normal(0.0, 0.16), "gamma2": Normal(0.0, 0.16),
     "source_flux": Fixed(1.0), "source_radius": Uniform(0.1, 0.4), "source_n": Uniform(0.7, 4.0),
     "source_e1": Uniform(-0.2, 0.2), "source_e2": Uniform(-0.2, 0.2), "source_offset": Fixed(0.3),
 }
 
 
 def benchmark() -> LensPopulation:
-    """The lenses on which reconstructors are judged: Gaussian noise, the arcs' brightest pixel 10 to 100 times the noise."""
+    """The lenses on which reconstructors are judged: Gaussian noise, the arcs' peak 10 to 100 times the noise."""
     return LensPopulation("lens-benchmark", "EPL, shear and a Sérsic source, noisy", _observation(), _BENCHMARK)
 
 
@@ -93,5 +96,6 @@ def benchmark_light() -> LensPopulation:
 
 
 def published() -> LensPopulation:
-    """Lens priors of a published U-Net and CNN study, without noise; its COSMOS galaxies are Sérsics here, priors ours."""
-    return LensPopulation("lens-published", "The published CNN and U-Net lenses, noise-free", _observation(), _PUBLISHED)
+    """Lens priors of a published U-Net and CNN study, without noise; Sérsics of our choice for its COSMOS galaxies."""
+    summary = "The published CNN and U-Net lenses, noise-free"
+    return LensPopulation("lens-published", summary, _observation(), _PUBLISHED)

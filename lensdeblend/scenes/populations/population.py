@@ -39,7 +39,9 @@ class Population(ABC):
     def __post_init__(self):
         for name, prior in self.priors.items():
             if not isinstance(prior, Distribution):
-                raise TypeError(f"{self.name}: the prior of {name} must be a Distribution, such as Uniform(0, 1); got {prior!r}")
+                raise TypeError(
+                    f"{self.name}: the prior of {name} must be a Distribution, such as Uniform(0, 1); got {prior!r}"
+                )
         object.__setattr__(self, "priors", MappingProxyType(dict(self.priors)))
 
     @abstractmethod
