@@ -6,6 +6,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.io.fits import Header
 from astropy.nddata import (
     CCDData, InverseVariance, NDData, NDDataRef, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty,
 )
@@ -94,6 +95,11 @@ class TestPrepare:
         ready.meta["deep"]["a"] = 2
         assert np.isnan(given.data[0, 0]) and given.data[1, 1] != 99
         assert given.meta["deep"]["a"] == 1 and given.mask is None and given.psf.sum() == 18
+
+    def test_a_header_as_meta_becomes_a_dict(self):
+        meta = Header({"PIXSCALE": 0.1, "EXPTIME": None})
+        meta.add_history("flat-fielded")
+        assert prepare(image(CCDData, meta=meta)).meta == {"PIXSCALE": 0.1, "EXPTIME": None, "HISTORY": "flat-fielded"}
 
     def test_twice_is_as_once(self):
         given = image(psf=gaussian((7, 7)), wcs=celestial())
@@ -216,7 +222,7 @@ class TestPrepare:
         ("thing", "message"),
         [
             (np.ones(SHAPE), "got ndarray. Wrap an array: NDData"),
-            ([image()], "got list. Prepare one image at a time"),
+            ([image()], "got list. Give one image at a time"),
             ("cutout.fits", r"got str. Read the file first: lensdeblend.io.read_image"),
             (None, "got NoneType"),
         ],
@@ -401,6 +407,7 @@ class TestCutout:
         ("arguments", "error", "message"),
         [
             ((np.ones(SHAPE), (1, 1), 5), TypeError, "got ndarray"),
+            (({"g": image()}, (1, 1), 5), TypeError, "got dict. Give one band at a time"),
             ((NDData(np.ones(9)), (1, 1), 5), ValueError, "two-dimensional"),
             ((image(), (100, 100), 5), ValueError, "overlap"),
             ((image(), SkyCoord(1, 2, unit="deg"), 5), ValueError, "no celestial WCS"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from copy import deepcopy
 from typing import Any
 
 import astropy.units as u
@@ -17,6 +16,7 @@ from astropy.wcs import WCS
 
 from lensdeblend.images.scale import in_arcsec, pixel_scale
 from lensdeblend.io.planes import ImageWarning, background_sigma
+from lensdeblend.io.read import plain_meta
 from lensdeblend.io.wcs import as_fits_wcs, square_pixel_scale
 
 __all__ = ["broadcast", "prepare", "way_in"]
@@ -151,7 +151,9 @@ def way_in(image) -> str:
     if isinstance(image, (str, bytes)) or hasattr(image, "__fspath__"):
         return "Read the file first: lensdeblend.io.read_image(path)"
     if isinstance(image, (list, tuple)):
-        return "Prepare one image at a time; the verbs take lists"
+        return "Give one image at a time; the verbs take lists"
+    if isinstance(image, Mapping):
+        return "Give one band at a time"
     return (
         "Wrap an array: NDData(array, uncertainty=StdDevUncertainty(noise), psf=psf, meta={'PIXSCALE': 0.1}), "
         "with the pixel scale in arcsec"
@@ -263,7 +265,7 @@ def _centred(psf: np.ndarray, what: str) -> np.ndarray:
 
 
 def _pixels(image: NDData, scale, what: str) -> tuple[WCS | None, dict[str, Any]]:
-    meta = dict(deepcopy(image.meta))
+    meta = plain_meta(image.meta)
     wcs = as_fits_wcs(image.wcs, image.data.shape)
     if scale is not None:
         scale = in_arcsec(scale, "pixel_scale")

@@ -110,7 +110,7 @@ def read_contents(path: str | PathLike) -> dict[str, Any]:
     """
     with open_fits(path) as hdus:
         if "CONTENTS" not in hdus:
-            raise ValueError(f"{path} was not written by lensdeblend, for it has no CONTENTS; use read_image")
+            raise ValueError(f"{path} has no CONTENTS: it is truncated, or not written by lensdeblend; try read_image")
         lines = hdus["CONTENTS"].data["YAML"]
         record = yaml.load("\n".join(lines))
         if record["format"] > FORMAT:

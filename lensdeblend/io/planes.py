@@ -69,18 +69,19 @@ def parse_unit(text: str | None) -> u.UnitBase | None:
 
 
 def noise_kind(header: Header) -> str | None:
-    """Say which of `NOISE` a plane is by its UTYPE, else by its EXTNAME; None where it is no noise."""
-    utype = str(header.get("UTYPE", "")).lower()
-    for kind, cls in _CLASSES.items():
-        if utype == cls.__name__.lower():
-            return kind
+    """Say which of `NOISE` a plane is; None where its EXTNAME is that of no noise. A UTYPE decides over the name."""
     name = str(header.get("EXTNAME", "")).upper()
+    named = next((kind for kind in NOISE if name in EXTNAMES[kind]), None)
+    utype = str(header.get("UTYPE", "")).lower()
+    stated = next((kind for kind, cls in _CLASSES.items() if cls.__name__.lower() == utype), None)
+    if named and stated:
+        return stated
     if name == "UNCERT":
         raise ValueError(
             "the UNCERT plane has no UTYPE, so it may be a standard deviation or a variance: say which with "
             "std='UNCERT' or variance='UNCERT'"
         )
-    return next((kind for kind in NOISE if name in EXTNAMES[kind]), None)
+    return named
 
 
 def uncertainty_of(

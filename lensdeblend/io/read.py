@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from io import BytesIO
 from os import PathLike, fspath
 from pathlib import Path
@@ -24,7 +25,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from lensdeblend.io.planes import EXTNAMES, NOISE, mask_of, noise_kind, parse_unit, uncertainty_of
 from lensdeblend.io.wcs import square_pixel_scale, wcs_of_header
 
-__all__ = ["is_structural", "open_fits", "read_bands", "read_image"]
+__all__ = ["is_structural", "open_fits", "plain_meta", "read_bands", "read_image"]
 
 Plane = int | str | tuple[str, int] | PathLike
 
@@ -39,6 +40,7 @@ _COORDINATES = (
     r"WCSAXES|WCSDIM|C(?:TYPE|UNIT|RPIX|RVAL|DELT|ROTA)\d+[A-Z]?|(?:CD|PC|PV|PS)\d+_\d+[A-Z]?|LONPOLE|LATPOLE",
     r"RADE(?:C)?SYS|EQUINOX|(?:A|B|AP|BP)_(?:\d+_\d+|ORDER|DMAX)",
 )
+_COMMENTARY = ("COMMENT", "HISTORY", "")
 _STRUCTURE = re.compile("|".join(_LAYOUT + _COORDINATES))
 
 
@@ -359,6 +361,14 @@ def _meta(primary: fits.Header, own: fits.Header, wcs, pixel_scale) -> dict[str,
             raise ValueError(f"pixel_scale is {scale:.4g} arcsec, but the WCS has {own:.4g} a pixel")
         meta["PIXSCALE"] = float(scale)
     return meta
+
+
+def plain_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the ``meta`` of an image as a dict; of a FITS header, in values that are no parts of headers."""
+    if isinstance(meta, fits.Header):
+        meta = {key: str(meta[key]) if key in _COMMENTARY else meta[key] for key in dict.fromkeys(meta)}
+        return {key: None if isinstance(value, fits.card.Undefined) else value for key, value in meta.items()}
+    return dict(deepcopy(meta))
 
 
 def _cards(header: fits.Header) -> list[tuple[str, Any]]:
