@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import singledispatch
 
+import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 from astropy.table import QTable
@@ -86,7 +87,7 @@ def _draw_reconstruction(row, result: Reconstruction, band: str) -> None:
             _next(remaining, view), arcs, "data $-$ lens light", norm=panels.stretch(arcs, seen), frame=frame
         )
     on_model = _next(remaining, view)
-    with_curves = result.curves is not None
+    with_curves = bool(result.curves)
     panels.draw_image(on_model, model, "model, critical curves" if with_curves else "model", norm=norm, frame=frame)
     panels.draw_residual(_next(remaining, view), pick(result.residual), _residual_title(result.chi2), frame=frame)
     on_source = remaining.pop(0)
@@ -264,7 +265,7 @@ def _hide(remaining: list) -> None:
 def _view(frame: Frame, curves: QTable | None) -> tuple[float, float, float, float]:
     """The square around the lens, or the whole frame where that is not much larger."""
     left, right, bottom, top = frame.extent
-    if curves is None or len(curves) == 0:
+    if not curves:
         return frame.extent
     x, y = panels.arcsec(curves["x"]), panels.arcsec(curves["y"])
     middle_x, middle_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
@@ -347,4 +348,5 @@ def _parameter(parameters: QTable, name: str) -> str:
 
 
 def _number(value) -> float:
-    return float(panels.arcsec(value)) if getattr(value, "unit", None) else float(value)
+    is_angle = isinstance(value, u.Quantity) and value.unit.is_equivalent(u.arcsec)
+    return float(panels.arcsec(value)) if is_angle else float(value)

@@ -1,0 +1,48 @@
+"""``lensdeblend generate``: make galaxies with wished properties."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from astropy.units import Quantity
+
+from lensdeblend.cli.common import DONE, add_common_options, chosen_method, print_table, refuse_existing
+from lensdeblend.verbs import generate
+
+__all__ = ["add_options", "run"]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", "--n", type=int, default=1, help="how many galaxies (1)")
+    parser.add_argument(
+        "--condition", action="append", default=[], metavar="NAME=VALUE",
+        help="a wish, such as flux=20, radius=0.3arcsec or n=1; may be repeated",
+    )
+    add_common_options(parser, generate, "generator", output="file (galaxies.fits)")
+
+
+def run(args: argparse.Namespace) -> int:
+    conditions = dict(_wish(text) for text in args.condition)
+    method = chosen_method("generator", args)
+    output = args.output or Path("galaxies.fits")
+    refuse_existing([path for path in (output, args.plot) if path is not None], args.overwrite)
+    result = generate(args.n, conditions=conditions or None, method=method, seed=args.seed)
+    result.write(output, overwrite=args.overwrite)
+    if args.plot is not None:
+        result.plot(args.plot, overwrite=args.overwrite)
+    print_table(result.catalog)
+    return DONE
+
+
+def _wish(text: str):
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ValueError(f"--condition takes name=value; got {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        try:
+            return name, Quantity(value)
+        except TypeError:
+            raise ValueError(f"--condition {text}: {value!r} is no number and no angle such as 0.3arcsec") from None

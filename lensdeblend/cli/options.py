@@ -1,0 +1,110 @@
+"""``--set option=value``: from text to what the fields of a method's dataclass hold."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from astropy.units import Quantity
+
+__all__ = ["parse_options"]
+
+_NAMES = {
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path", type(None): "none",
+}
+_BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def parse_options(method: type, settings: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["starts=8", "device=cpu"]`` into the arguments of ``method``.
+
+    Raises
+    ------
+    ValueError
+        Where a setting is not of the form ``option=value``, names no field of the dataclass, or the value is not of its
+        type.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from lensdeblend.cli.options import parse_options
+    >>> @dataclass
+    ... class Mine:
+    ...     starts: int = 4
+    ...     device: str = "auto"
+    >>> parse_options(Mine, ["starts=8"])
+    {'starts': 8}
+    """
+    hints = get_type_hints(method)
+    known = [field.name for field in fields(method) if field.init]
+    options = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator:
+            raise ValueError(f"--set takes option=value; got {setting!r}")
+        if name not in known:
+            raise ValueError(f"{method.__name__} has no option {name!r}; its options are {', '.join(known) or 'none'}")
+        if name in options:
+            raise ValueError(f"--set gives the option {name!r} twice")
+        try:
+            options[name] = _parse(text, hints[name])
+        except (ValueError, TypeError):
+            raise ValueError(f"--set {setting}: {name} must be {_describe(hints[name])}") from None
+    return options
+
+
+def _parse(text: str, hint: Any) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _first_that_fits(text, inner)
+    if origin is Literal:
+        return next(_of(choice for choice in inner if str(choice) == text))
+    if hint in (None, type(None)):
+        return {"none": None}[text.lower()] if text.lower() == "none" else _refuse(text)
+    if hint is bool:
+        return _BOOLEANS[text.lower()] if text.lower() in _BOOLEANS else _refuse(text)
+    if hint in (int, float, str, Path, Quantity):
+        return hint(text)
+    if origin in (tuple, list):
+        parts = [part.strip() for part in text.strip("()[]").split(",") if part.strip()]
+        kinds = [inner[0]] * len(parts) if origin is list or inner[-1] is Ellipsis else inner
+        if len(kinds) != len(parts):
+            _refuse(text)
+        return origin(_parse(part, kind) for part, kind in zip(parts, kinds))
+    if hint is Any:
+        return text
+    return _refuse(text)
+
+
+def _first_that_fits(text: str, hints: Sequence) -> Any:
+    # Text fits everything, so it is tried last.
+    for hint in sorted(hints, key=lambda hint: hint in (str, Path)):
+        try:
+            return _parse(text, hint)
+        except (ValueError, TypeError):
+            continue
+    return _refuse(text)
+
+
+def _of(choices):
+    found = list(choices)
+    return iter(found) if found else _refuse("")
+
+
+def _refuse(text: str):
+    raise ValueError(text)
+
+
+def _describe(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(part) for part in inner)
+    if origin is Literal:
+        return " or ".join(str(choice) for choice in inner)
+    if origin in (tuple, list):
+        parts = ("..." if part is Ellipsis else _describe(part) for part in inner)
+        return f"values with commas between them: {', '.join(parts)}"
+    return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
