@@ -21,7 +21,6 @@ import astropy.nddata
 import astropy.units as u
 import numpy as np
 import yaml
-from astropy.io.fits import Header
 from astropy.nddata import NDData
 from astropy.units import Quantity
 from astropy.wcs import WCS
@@ -276,7 +275,7 @@ def _nddata(content: Any, where: str) -> NDData:
             raise ValueError(f"unknown uncertainty {name!r}{_nearest(name, _UNCERTAINTIES)}")
         parts["uncertainty"] = getattr(astropy.nddata, name)(_array(values, f"{where}.uncertainty"))
     if "wcs" in content:
-        parts["wcs"] = WCS(Header.fromstring(content["wcs"]))
+        parts["wcs"] = WCS(content["wcs"])
     return NDData(**parts, meta=content.get("meta") or {})
 
 
