@@ -190,6 +190,30 @@ def test_refinement_resolves_what_a_fixed_division_does_not():
     assert np.abs(refined - truth).max() < 3e-4 * truth.max()
 
 
+def test_images_are_those_of_lenstronomys_image_model():
+    from lenstronomy.Data.pixel_grid import PixelGrid
+    from lenstronomy.Data.psf import PSF
+    from lenstronomy.ImSim.image_model import ImageModel
+    from lenstronomy.LensModel.lens_model import LensModel
+    from lenstronomy.LightModel.light_model import LightModel
+
+    scene = Scene(
+        mass=[EPL(1.2 * ARC, 2.2, 0.1, -0.1, 0.03 * ARC, -0.05 * ARC), Shear(0.05, 0.02)],
+        sources=[Gaussian(10.0, 0.2 * ARC, 0.1, 0.05, 0.1 * ARC, -0.05 * ARC)],
+    )
+    observation = Observation(0.1 * ARC, (40, 40))
+    ours = Lenstronomy(4, None).simulate(scene, observation, np.random.default_rng(1)).noiseless.data
+    grid = PixelGrid(nx=40, ny=40, transform_pix2angle=0.1 * np.eye(2), ra_at_xy_0=-1.95, dec_at_xy_0=-1.95)
+    lens, light = LensModel(["EPL", "SHEAR"]), LightModel(["GAUSSIAN_ELLIPSE"])
+    model = ImageModel(grid, PSF("NONE"), lens, light, kwargs_numerics={"supersampling_factor": 4})
+    theirs = model.image(
+        [{"theta_E": 1.2, "gamma": 2.2, "e1": 0.1, "e2": -0.1, "center_x": 0.03, "center_y": -0.05},
+         {"gamma1": 0.05, "gamma2": 0.02}],
+        [{"amp": 10.0, "sigma": 0.2, "e1": 0.1, "e2": 0.05, "center_x": 0.1, "center_y": -0.05}],
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-10 * theirs.max())
+
+
 def test_all_of_a_lens_simulation_is_there():
     lens_light = [Sersic(50.0, 0.5 * ARC, 4.0)]
     sources = Galaxy((Sersic(4.0, 0.1 * ARC, 1.0), Sersic(6.0, 0.3 * ARC, 1.0)), "pair"), Gaussian(3.0, 0.1 * ARC)
