@@ -1,4 +1,4 @@
-"""The directive ``benchmark``: what a script under ``benchmarks/`` printed, so that no number in these pages is typed in."""
+"""The directive ``benchmark``: what a script under ``benchmarks/`` printed, so that no number is typed in."""
 
 from pathlib import Path
 

@@ -3,7 +3,7 @@ import os
 import sys
 from pathlib import Path
 
-from sphinx_astropy.conf.v2 import *  # noqa: F403
+from sphinx_astropy.conf.v2 import *  # noqa: F401, F403
 from sphinx_astropy.conf.v2 import exclude_patterns, extensions, intersphinx_mapping
 
 from lensdeblend import __version__
@@ -26,7 +26,7 @@ plot_html_show_source_link = False
 plot_formats = [("png", 120)]
 exclude_patterns += ["plugin_example"]
 
-# A build without network must be as clean as one with it, so other projects' inventories are fetched only where asked for.
+# A build without network must be as clean as one with it: other projects' inventories are fetched only where asked for.
 if not (os.environ.get("READTHEDOCS") or os.environ.get("LENSDEBLEND_DOCS_LINKS")):
     intersphinx_mapping.clear()
 else:

@@ -11,14 +11,15 @@ def draw():
 
     y, x = np.indices((rows, columns))
     pixels.imshow((x + y) % 2, origin="lower", cmap="Greys", vmin=-0.3, vmax=8)
-    for column, row, text in [(0, 0, "(0, 0)"), (columns - 1, 0, f"({columns - 1}, 0)"), (0, rows - 1, f"(0, {rows - 1})")]:
+    for column, row in [(0, 0), (columns - 1, 0), (0, rows - 1)]:
+        text = f"({column}, {row})"
         pixels.plot(column, row, "k.", markersize=5)
         pixels.annotate(text, (column, row), xytext=(0, 6), textcoords="offset points", ha="center", fontsize="small")
     middle = (columns - 1) / 2, (rows - 1) / 2
     pixels.plot(*middle, "+", color="tab:red", markersize=12, markeredgewidth=2)
     pixels.annotate(
-        f"image centre\n({middle[0]:g}, {middle[1]:g})", middle, xytext=(0, 12), textcoords="offset points", ha="center",
-        color="tab:red", fontsize="small",
+        f"image centre\n({middle[0]:g}, {middle[1]:g})", middle, xytext=(0, 12), textcoords="offset points",
+        ha="center", color="tab:red", fontsize="small",
     )
     pixels.set(title="pixels: (x, y), data[y, x]", xlabel="x, towards +column", ylabel="y, towards +row")
     pixels.set_xticks(range(columns))
@@ -36,7 +37,8 @@ def draw():
     modulus = (1 - axis_ratio) / (1 + axis_ratio)
     e1, e2 = modulus * np.cos(np.deg2rad(2 * phi)), modulus * np.sin(np.deg2rad(2 * phi))
     lens.text(
-        -half_x + 0.03, half_y - 0.03, rf"$q = {axis_ratio}$, $\phi = {phi:g}^\circ$" + "\n" + rf"$e_1 = {e1:.3f}$, $e_2 = {e2:.3f}$",
+        -half_x + 0.03, half_y - 0.03,
+        rf"$q = {axis_ratio}$, $\phi = {phi:g}^\circ$" + "\n" + rf"$e_1 = {e1:.3f}$, $e_2 = {e2:.3f}$",
         va="top", fontsize="small", color="tab:blue",
     )
     corner = np.array([0.32, -0.22])
@@ -45,7 +47,8 @@ def draw():
         lens.annotate("", tip, corner, arrowprops={"arrowstyle": "-|>", "color": "0.3"})
         lens.text(*(corner + 0.165 * np.array([dx, dy])), name, color="0.3", ha="center", va="center", fontsize="small")
     lens.set(
-        title="lens model: arcsec from the image centre", xlabel="x (arcsec), towards +column", ylabel="y (arcsec), towards +row",
+        title="lens model: arcsec from the image centre",
+        xlabel="x (arcsec), towards +column", ylabel="y (arcsec), towards +row",
         xlim=(-half_x, half_x), ylim=(-half_y, half_y), aspect="equal",
     )
     return figure

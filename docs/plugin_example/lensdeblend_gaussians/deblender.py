@@ -1,4 +1,4 @@
-"""Blends as round Gaussians of one width: d = A f + noise, so f = (A^T W A)^-1 A^T W d with the covariance (A^T W A)^-1."""
+"""Blends as round Gaussians of one width: d = A f + noise, hence f = (A^T W A)^-1 A^T W d, covariance (A^T W A)^-1."""
 
 from dataclasses import dataclass
 
