@@ -184,6 +184,16 @@ def test_curves_and_image_may_be_missing():
     assert titles == ["model", "residual", "source"]
 
 
+def test_a_lens_without_critical_curves_can_be_drawn():
+    figure = make_reconstruction(curves=QTable({"curve": np.zeros(0, dtype=int)})).plot()
+    assert panel(figure, "model").get_title() == "model"
+
+
+def test_parameters_may_be_dimensionless_quantities():
+    parameters = QTable({"gamma": [2.1] * u.one, "gamma_err": [0.05] * u.one})
+    assert r"\gamma = 2.100 \pm 0.050" in make_reconstruction(parameters=parameters).plot().get_suptitle()
+
+
 def test_bands_make_rows():
     result = make_reconstruction()
     both = {

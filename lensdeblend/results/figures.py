@@ -87,7 +87,7 @@ def _draw_reconstruction(row, result: Reconstruction, band: str) -> None:
             _next(remaining, view), arcs, "data $-$ lens light", norm=panels.stretch(arcs, seen), frame=frame
         )
     on_model = _next(remaining, view)
-    with_curves = bool(result.curves)
+    with_curves = _has_rows(result.curves)
     panels.draw_image(on_model, model, "model, critical curves" if with_curves else "model", norm=norm, frame=frame)
     panels.draw_residual(_next(remaining, view), pick(result.residual), _residual_title(result.chi2), frame=frame)
     on_source = remaining.pop(0)
@@ -262,10 +262,14 @@ def _hide(remaining: list) -> None:
         axes.set_axis_off()
 
 
+def _has_rows(curves: QTable | None) -> bool:
+    return curves is not None and len(curves) > 0
+
+
 def _view(frame: Frame, curves: QTable | None) -> tuple[float, float, float, float]:
     """The square around the lens, or the whole frame where that is not much larger."""
     left, right, bottom, top = frame.extent
-    if not curves:
+    if not _has_rows(curves):
         return frame.extent
     x, y = panels.arcsec(curves["x"]), panels.arcsec(curves["y"])
     middle_x, middle_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
