@@ -88,6 +88,13 @@ def test_every_public_name_is_in_the_reference():
     assert set(lensdeblend.__all__) - {"__version__"} <= documented
 
 
+def test_the_page_on_the_command_line_lists_the_subcommands():
+    page = (ROOT / "docs" / "commandline.rst").read_text(encoding="utf-8")
+    subcommands = importlib.import_module("lensdeblend.cli.main").SUBCOMMANDS
+    listed = re.findall(r"^``(\w+)``  ", page, flags=re.MULTILINE)
+    assert listed == [module.__name__.rpartition(".")[2] for module in subcommands]
+
+
 def test_readme_and_ci_have_the_same_command():
     readme, ci = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.rst", ".ci/run"))
     assert 'pip install -c constraints.txt -e ".[all,test]" && pytest' in readme
