@@ -1,5 +1,6 @@
 """FITS in, FITS out."""
 
+import errno
 import os
 import warnings
 
@@ -472,10 +473,20 @@ class TestReplacing:
         try:
             if os.access(tmp_path, os.W_OK):
                 pytest.skip("this user may write everywhere")
-            with pytest.raises(PermissionError, match="no permission to write to"):
+            with pytest.raises(PermissionError, match="cannot write .*a.fits: Permission denied"):
                 write_image(NDData(sky), tmp_path / "a.fits")
         finally:
             tmp_path.chmod(0o700)
+
+    @pytest.mark.parametrize(
+        ("number", "kind", "reason"),
+        [(errno.EACCES, PermissionError, "Permission denied"), (errno.ENOSPC, OSError, "No space left on device")],
+    )
+    def test_the_reason_is_told(self, tmp_path, number, kind, reason):
+        with pytest.raises(kind, match=f"cannot write .*a.fits: {reason}"), replacing(tmp_path / "a.fits") as temporary:
+            temporary.touch()
+            raise OSError(number, os.strerror(number))
+        assert not list(tmp_path.iterdir())
 
     def test_usual_permissions(self, tmp_path, sky):
         write_image(NDData(sky), tmp_path / "a.fits")

@@ -57,7 +57,10 @@ def replacing(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[P
     try:
         yield temporary
         os.replace(temporary, path)
-    except PermissionError as error:
-        raise PermissionError(f"cannot write {path}: no permission to write to {path.parent}") from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # With an errno, OSError makes the subclass that fits it, such as PermissionError.
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; write to another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
