@@ -179,7 +179,12 @@ def _real(component: RealGalaxy, observation: Observation) -> galsim.GSObject:
         index = int(found[0])
     if not 0 <= index < catalog.nobjects:
         raise ValueError(f"{component.catalog} has {catalog.nobjects} galaxies; index {index} is not among them")
-    galaxy = galsim.RealGalaxy(catalog, index=index)
+    try:
+        galaxy = galsim.RealGalaxy(catalog, index=index)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"an image or PSF file of {component.catalog} cannot be read ({error}); it must lie in the same folder"
+        ) from error
     if observation.psf is None:
         raise ValueError("a RealGalaxy needs an observation with a PSF, at least as wide as the galaxy's own")
     scale = observation.pixel_scale.to_value(u.arcsec)
