@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -362,3 +364,33 @@ print(json.dumps([len(manager().plugins), *found]))
 def test_interfaces_cannot_be_used_as_methods():
     with pytest.raises(TypeError, match="abstract"):
         Simulator()
+
+
+@pytest.fixture(scope="module")
+def caustics_plugin(tmp_path_factory):
+    """A copy of the example package, and the folder it is installed into."""
+    if find_spec("caustics") is None:
+        pytest.skip("needs caustics, which comes with the extra lensdeblend[test]")
+    folder = tmp_path_factory.mktemp("caustics")
+    source, site = folder / "source", folder / "site"
+    shutil.copytree(Path(__file__).parents[1] / "examples" / "lensdeblend-caustics", source)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*command, "--target", str(site), str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return source, site
+
+
+def test_a_second_distribution_is_found(caustics_plugin):
+    done = run("from lensdeblend.cli import main; main(['methods', '--json'])", caustics_plugin[1])
+    assert done.returncode == 0, done.stderr
+    row, = (row for row in json.loads(done.stdout) if row["name"] == "caustics")
+    assert (row["kind"], row["distribution"], row["available"]) == ("simulator", "lensdeblend-caustics", True)
+
+
+def test_a_second_distribution_passes_its_own_tests(caustics_plugin):
+    source, site = caustics_plugin
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(source)]
+    done = subprocess.run(
+        command, cwd=source, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(site)}
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
