@@ -120,6 +120,15 @@ def test_a_large_frame_is_cut_to_the_lens():
     assert axes.get_ylim() == pytest.approx((-2, 2), abs=0.01)
 
 
+def test_what_was_not_fitted_is_left_out_of_view():
+    result = make_reconstruction(curves=None)
+    y, x = np.indices((SIZE, SIZE))
+    result.image.mask[:] = np.hypot(x - 13, y - 17) > 6
+    axes = panel(result.plot(), "data")
+    assert axes.get_xlim() == pytest.approx(((13 - 15.5 - 7.6) * SCALE, (13 - 15.5 + 7.6) * SCALE))
+    assert axes.get_ylim() == pytest.approx(((17 - 15.5 - 7.6) * SCALE, (17 - 15.5 + 7.6) * SCALE))
+
+
 def test_masked_pixels_are_grey_and_do_not_set_the_scale():
     result = make_reconstruction()
     axes = panel(result.plot(), "data")

@@ -70,7 +70,7 @@ def _draw_reconstruction(row, result: Reconstruction, band: str) -> None:
     image, model, lens_light = pick(result.image), pick(result.model), pick(result.lens_light)
     reference = image if image is not None else model
     frame = Frame.of(reference)
-    view = _view(frame, result.curves)
+    view = _view(frame, panels.unmasked(reference).mask, result.curves)
     seen = _pixels_within(frame, view)
     norm = panels.stretch(reference, seen)
     remaining = list(row)
@@ -266,15 +266,29 @@ def _has_rows(curves: QTable | None) -> bool:
     return curves is not None and len(curves) > 0
 
 
-def _view(frame: Frame, curves: QTable | None) -> tuple[float, float, float, float]:
-    """The square around the lens, or the whole frame where that is not much larger."""
-    left, right, bottom, top = frame.extent
+def _view(frame: Frame, mask: np.ndarray | None, curves: QTable | None) -> tuple[float, float, float, float]:
+    """The part of the frame that is worth seeing: around what was fitted, and around the lens where that is much less."""
+    left, right, bottom, top = _fitted(frame, mask)
     if not _has_rows(curves):
-        return frame.extent
+        return left, right, bottom, top
     x, y = panels.arcsec(curves["x"]), panels.arcsec(curves["y"])
     middle_x, middle_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
     half = VIEW_IN_CRITICAL_RADII * max(np.ptp(x), np.ptp(y)) / 2
     if 2 * half > 0.75 * min(right - left, top - bottom):
+        return left, right, bottom, top
+    return middle_x - half, middle_x + half, middle_y - half, middle_y + half
+
+
+def _fitted(frame: Frame, mask: np.ndarray | None) -> tuple[float, float, float, float]:
+    """The square around all unmasked pixels, with a rim; the frame where that is not smaller."""
+    if mask is None or not mask.any() or mask.all():
+        return frame.extent
+    row, column = np.nonzero(~mask)
+    x, y = frame.position(column, row)
+    half = 0.55 * max(np.ptp(x), np.ptp(y)) + frame.scale
+    middle_x, middle_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
+    left, right, bottom, top = frame.extent
+    if half > min(right - left, top - bottom) / 2:
         return frame.extent
     return middle_x - half, middle_x + half, middle_y - half, middle_y + half
 

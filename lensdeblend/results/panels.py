@@ -221,7 +221,7 @@ def _draw(axes, values, title: str, frame: Frame, *, colours: str, **scaling):
     )
     axes.set_title(title, fontsize="medium")
     axes.tick_params(labelsize="small")
-    axes.locator_params(nbins=5, steps=[1, 2, 5, 10])
+    axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
     return drawn
 
 
