@@ -121,10 +121,10 @@ class ParametricLens:
         filled = set()
         for block in self.subdivision:
             light, slopes = self.model.brightness_and_slopes(parameters, block.x, block.y)
-            pixels[:, :, size, block.index] = block.average(light)
+            pixels[:, :, size].index_add_(-1, block.pixel, block.average(light))
             for k, entries in enumerate(slopes):
                 for column, values in entries:
-                    pixels[:, k, column, block.index] = block.average(values)
+                    pixels[:, k, column].index_add_(-1, block.pixel, block.average(values))
                     filled.add((k, column))
         filled = sorted(filled | {(k, size) for k in range(components)})
         rows, columns = (torch.tensor(v) for v in zip(*filled))

@@ -133,11 +133,8 @@ def _components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarra
     def brightness(x: Tensor, y: Tensor) -> Tensor:
         return fit.amplitudes[:, None] * fit.model.brightness(parameters, x, y)[0] * grid.scale**2
 
-    levels = torch.full(grid.padded_shape, 2, dtype=torch.int64)
-    row, column = frame.corner
-    ny, nx = frame.grid.padded_shape
-    levels[row:row + ny, column:column + nx] = fit.lens.subdivision.levels.reshape(ny, nx).clamp_min(2)
-    seen = Subdivision(grid, levels.reshape(-1)).render(brightness)
+    tolerance = torch.full((grid.size,), 0.01 * float(frame.sigma[frame.used].median()), dtype=torch.float64)
+    seen = refine(grid, brightness, tolerance).render(brightness)
     if frame.kernel is None:
         return seen.numpy()
     return Convolution(frame.kernel, grid.shape, grid.border)(seen).numpy()
@@ -159,8 +156,7 @@ def _pixelated(fit: LensFit, grid: PixelGrid, share: float = 1e-3) -> np.ndarray
 
     rough = Subdivision.uniform(grid, 2).render(brightness)
     tolerance = torch.full((grid.size,), max(float(rough.max()) * share, 1e-300), dtype=torch.float64)
-    levels = refine(grid, brightness, tolerance)
-    return Subdivision(grid, levels).render(brightness).numpy()
+    return refine(grid, brightness, tolerance).render(brightness).numpy()
 
 
 def _unlensed(image: NDData, fit: LensFit) -> np.ndarray:

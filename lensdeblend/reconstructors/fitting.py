@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 # The error of a pixel's average that is left standing, in units of its noise.
 _DIVISION_TOLERANCE = 0.01
 _FEWEST_SHOWN = 20
+# A move that is worth less chi-square than this does not ask for other cells.
+_SETTLED = 1.0
 # Two searches that end this close in chi-square have found the same minimum.
 _SAME_MINIMUM = 1.0
 
@@ -158,27 +160,28 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
     """Fit in double precision from a good start, the pixels divided as finely as the model needs."""
     lower, upper = bounds(model, frame, begin[0])
     mean, weight = priors(model) if priors else (None, None)
-    tolerance = _tolerance(frame)
-    parameters, amplitudes = begin, None
-    levels = None
+    lens = ParametricLens(
+        model, Subdivision.uniform(frame.grid, 2, used=frame.reachable), frame.convolution, frame.weight
+    )
+    fit = levenberg_marquardt(
+        lens.linearise, frame.weighted_data, begin, lower, upper, prior_mean=mean, prior_weight=weight, iterations=3
+    )
+    parameters, amplitudes = fit.parameters, fit.amplitudes
     for _ in range(passes):
-        if amplitudes is None:
-            lens = ParametricLens(model, Subdivision.uniform(frame.grid, 2), frame.convolution, frame.weight)
-            fit = levenberg_marquardt(
-                lens.linearise, frame.weighted_data, parameters, lower, upper, prior_mean=mean, prior_weight=weight, iterations=3
-            )
-            parameters, amplitudes = fit.parameters, fit.amplitudes
-        needed = refine(frame.grid, _brightness(model, parameters, amplitudes, frame.grid.scale), tolerance)
-        if levels is not None and bool((needed <= levels).all()):
-            break
-        levels = needed if levels is None else torch.maximum(levels, needed)
-        subdivision = Subdivision(frame.grid, levels * frame.reachable)
+        subdivision = refine(
+            frame.grid, _brightness(model, parameters, amplitudes, frame.grid.scale), _tolerance(frame), used=frame.reachable
+        )
         lens = ParametricLens(model, subdivision, frame.convolution, frame.weight)
-        fit: Fit = levenberg_marquardt(
+        fit = levenberg_marquardt(
             lens.linearise, frame.weighted_data, parameters, lower, upper, prior_mean=mean, prior_weight=weight,
             iterations=25, tolerance=1e-3, damping=1e-3,
         )
+        step = fit.parameters - parameters
         parameters, amplitudes = fit.parameters, fit.amplitudes
+        size = parameters.shape[1]
+        # In units of the normal matrix: how much chi-square the move made since the pixels were cut is worth.
+        if float(step[0] @ fit.normal[0, :size, :size] @ step[0]) < _SETTLED:
+            break
     basis = lens.linearise(parameters, False).basis
     layers = amplitudes[0, :, None] * basis[0]
     return LensFit(
@@ -195,8 +198,8 @@ def light_in_frame(fit: LensFit) -> Tensor:
 def _tolerance(frame: Frame) -> Tensor:
     sigma = frame.sigma.clone()
     sigma[~frame.used] = sigma[frame.used].median()
-    padded = torch.nn.functional.pad(sigma[None, None], [frame.grid.border] * 4, mode="replicate")[0, 0].reshape(-1)
-    return torch.where(frame.reachable, padded * _DIVISION_TOLERANCE, torch.inf)
+    padded = torch.nn.functional.pad(sigma[None, None], [frame.grid.border] * 4, mode="replicate")[0, 0]
+    return padded.reshape(-1) * _DIVISION_TOLERANCE
 
 
 def _brightness(model: SersicLens, parameters: Tensor, amplitudes: Tensor, scale: float):

@@ -98,9 +98,8 @@ def blurred_lens(frame: Frame, model: SersicLens, blur: float) -> ParametricLens
         pad = half
         kernel = np.pad(frame.kernel.double().numpy(), pad)
     kernel = torch.as_tensor(gaussian_filter(kernel, blur, mode="constant"), dtype=frame.data.dtype)
-    levels = torch.ones(frame.grid.size, dtype=torch.int64)
     return ParametricLens(
-        model, Subdivision(frame.grid, levels, frame.data.dtype), Convolution(kernel, frame.grid.shape, frame.grid.border),
+        model, Subdivision.uniform(frame.grid, 1, frame.data.dtype), Convolution(kernel, frame.grid.shape, frame.grid.border),
         frame.weight,
     )
 

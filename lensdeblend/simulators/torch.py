@@ -61,8 +61,8 @@ class Torch(Simulator):
     ----------
     precision : float
         Pixels whose average is not known to this fraction of the brightest pixel are cut more finely.
-    coarsest : int
-        Points a side of each pixel, at least (Gauss-Legendre).
+    points : int
+        Gauss-Legendre points a side of each pixel or part of one.
     dtype : {"float64", "float32"}
     device : str
         ``"auto"`` takes a GPU where there is one.
@@ -79,16 +79,16 @@ class Torch(Simulator):
     (50, 50)
     """
 
-    precision: float = 1e-4
-    coarsest: int = 3
+    precision: float = 1e-5
+    points: int = 2
     dtype: Literal["float64", "float32"] = "float64"
     device: str = "auto"
 
     def __post_init__(self):
         if not self.precision > 0:
             raise ValueError(f"precision must be positive; got {self.precision}")
-        if self.coarsest != int(self.coarsest) or self.coarsest < 1:
-            raise ValueError(f"coarsest must be a whole positive number; got {self.coarsest}")
+        if self.points != int(self.points) or self.points < 1:
+            raise ValueError(f"points must be a whole positive number; got {self.points}")
         if self.dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32'; got {self.dtype!r}")
 
@@ -154,7 +154,7 @@ class Torch(Simulator):
             results.append(
                 assemble(
                     scene, observation, rng, galaxies=images, lens_light=lights, source=source, grid=where,
-                    unlensed=unlensed[index], meta={"torch": torch.__version__},
+                    unlensed=unlensed[index], meta={"torch": str(torch.__version__)},
                 )
             )
         return results
@@ -174,15 +174,14 @@ class Torch(Simulator):
 
     def _pixels(self, brightness: Points, grid: PixelGrid) -> Tensor:
         """Flux a pixel, border included: (scenes, ny, nx)."""
-        rough = Subdivision.uniform(grid, self.coarsest, **self._kind).render(brightness)
+        rough = Subdivision.uniform(grid, self.points, **self._kind).render(brightness)
         peak = rough.abs().amax((-2, -1)).clamp_min(1e-300 if self.dtype == "float64" else 1e-30)
 
         def relative(x: Tensor, y: Tensor) -> Tensor:
             return brightness(x, y) / peak[:, None]
 
         limit = torch.full((grid.size,), self.precision, **self._kind)
-        levels = refine(grid, relative, limit, coarsest=self.coarsest, finest=32 * self.coarsest, **self._kind)
-        return Subdivision(grid, levels, **self._kind).render(brightness) * grid.scale**2
+        return refine(grid, relative, limit, points=self.points, **self._kind).render(brightness) * grid.scale**2
 
     def _convolved(self, images: Tensor, grid: PixelGrid, kernel: np.ndarray | None) -> Tensor:
         if kernel is None:
