@@ -173,6 +173,8 @@ def test_coverage_of_calibrated_errors_is_the_level():
         (lambda: metrics.reduced_chi_square([1.0], [np.inf], [1.0]), "model has values that are not finite"),
         (lambda: metrics.reduced_chi_square([1.0], [1.0], [1.0], n_parameters=1), "no degree of freedom"),
         (lambda: metrics.reduced_chi_square([1.0], [1.0], [1.0], mask=[0]), "mask must be an array of bool"),
+        (lambda: metrics.reduced_chi_square([1.0], [1.0], [1.0], mask=[True]), "every pixel is masked"),
+        (lambda: metrics.reduced_chi_square([1.0], [1.0], [1.0], mask=[True, False]), r"mask \(2,\)"),
         (lambda: metrics.reduced_chi_square_limits(0), "at least 1"),
         (lambda: metrics.coverage([1.0], [1.0], [0.0]), "error must be positive"),
         (lambda: metrics.coverage([1.0], [1.0], [1.0], levels=[68]), "between 0 and 1"),

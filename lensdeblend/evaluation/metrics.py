@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from astropy.nddata import NDData
 from scipy.ndimage import binary_dilation, correlate1d
 from scipy.special import ndtri
+
+from lensdeblend.evaluation.arguments import as_array, as_mask, as_pair, require_same_shape, selection
 
 __all__ = [
     "Comparison", "compare", "coverage", "footprint", "mse", "psnr", "reduced_chi_square", "reduced_chi_square_limits",
@@ -75,8 +76,8 @@ def mse(image, truth, *, where=None) -> float:
     >>> mse([[1.0, 2.0]], [[1.0, 4.0]])
     2.0
     """
-    image, truth = _pair(image, truth)
-    return float(np.mean((image - truth)[_selection(where, truth.shape)] ** 2))
+    image, truth = as_pair(image, truth)
+    return float(np.mean((image - truth)[selection(where, truth.shape)] ** 2))
 
 
 def psnr(image, truth, *, data_range: float, where=None) -> float:
@@ -150,12 +151,12 @@ def ssim(image, truth, *, data_range: float, where=None) -> float:
     1.0
     """
     _check_data_range(data_range)
-    image, truth = _pair(image, truth)
+    image, truth = as_pair(image, truth)
     if truth.ndim != 2 or min(truth.shape) < _WINDOW:
         raise ValueError(
             f"ssim needs two-dimensional images of at least {_WINDOW}x{_WINDOW} pixels; got shape {truth.shape}"
         )
-    inner = _inner(truth.shape) & _selection(where, truth.shape)
+    inner = _inner(truth.shape) & selection(where, truth.shape)
     if not inner.any():
         raise ValueError(
             f"where selects only pixels within {_WINDOW // 2} of the border, where the window of ssim does not fit"
@@ -197,7 +198,7 @@ def footprint(truth, *, threshold: float = 0.01, dilation: int = 2) -> np.ndarra
            [0, 1, 1, 1, 0],
            [0, 0, 1, 0, 0]])
     """
-    truth = _array(truth, "truth")
+    truth = as_array(truth, "truth")
     bright = truth > threshold * _peak(truth)
     return binary_dilation(bright, iterations=dilation) if dilation else bright
 
@@ -227,7 +228,7 @@ def compare(image, truth) -> Comparison:
     >>> compare(0.99 * truth, truth).footprint_psnr > 40
     True
     """
-    image, truth = _pair(image, truth)
+    image, truth = as_pair(image, truth)
     peak = _peak(truth)
     image, truth = image / peak, truth / peak
     judged = footprint(truth)
@@ -270,13 +271,15 @@ def reduced_chi_square(data, model, variance, *, mask=None, n_parameters: int = 
     >>> reduced_chi_square([1.0, 3.0, 5.0], [0.0, 3.0, 3.0], [1.0, 1.0, 4.0], n_parameters=1)
     1.0
     """
-    used = None if mask is None else ~_boolean(mask, "mask")
+    used = None if mask is None else ~as_mask(mask, "mask")
+    if used is not None and not used.any():
+        raise ValueError("every pixel is masked")
     data, model, variance = (
-        _array(values, name, finite=used)
+        as_array(values, name, finite=used)
         for values, name in ((data, "data"), (model, "model"), (variance, "variance"))
     )
-    _same_shape(data=data, model=model, variance=variance)
-    used = _selection(used, data.shape)
+    require_same_shape(data=data, model=model, variance=variance, mask=data if used is None else used)
+    used = selection(used, data.shape)
     if (variance[used] <= 0).any():
         raise ValueError("variance must be positive in every unmasked pixel; mask the others")
     freedom = int(used.sum()) - n_parameters
@@ -344,8 +347,8 @@ def coverage(truth, estimate, error, levels=(0.68, 0.95)) -> np.ndarray:
     >>> coverage(truth=[0, 0, 0, 0], estimate=[0.5, -0.9, 1.5, 2.5], error=[1, 1, 1, 1])
     array([0.5 , 0.75])
     """
-    truth, estimate, error = _array(truth, "truth"), _array(estimate, "estimate"), _array(error, "error")
-    _same_shape(truth=truth, estimate=estimate, error=error)
+    truth, estimate, error = as_array(truth, "truth"), as_array(estimate, "estimate"), as_array(error, "error")
+    require_same_shape(truth=truth, estimate=estimate, error=error)
     if truth.ndim == 0 or len(truth) == 0:
         raise ValueError("coverage needs at least one object along the first axis")
     if (error <= 0).any():
@@ -380,48 +383,6 @@ def _inner(shape: tuple[int, int]) -> np.ndarray:
     border = _WINDOW // 2
     inner[border:-border, border:-border] = True
     return inner
-
-
-def _array(values, name: str, *, finite=None) -> np.ndarray:
-    if isinstance(values, NDData):
-        values = values.data
-    values = np.asarray(values, dtype=float)
-    if values.size == 0:
-        raise ValueError(f"{name} is empty")
-    must_be_finite = values if finite is None or finite.shape != values.shape else values[finite]
-    if not np.isfinite(must_be_finite).all():
-        raise ValueError(f"{name} has values that are not finite")
-    return values
-
-
-def _pair(image, truth) -> tuple[np.ndarray, np.ndarray]:
-    image, truth = _array(image, "image"), _array(truth, "truth")
-    _same_shape(image=image, truth=truth)
-    return image, truth
-
-
-def _same_shape(**arrays: np.ndarray) -> None:
-    if len({values.shape for values in arrays.values()}) != 1:
-        shapes = ", ".join(f"{name} {values.shape}" for name, values in arrays.items())
-        raise ValueError(f"the shapes must be equal; got {shapes}")
-
-
-def _boolean(values, name: str) -> np.ndarray:
-    values = np.asarray(values)
-    if values.dtype != bool:
-        raise ValueError(f"{name} must be an array of bool; got {values.dtype}")
-    return values
-
-
-def _selection(where, shape: tuple[int, ...]) -> np.ndarray:
-    if where is None:
-        return np.ones(shape, dtype=bool)
-    where = _boolean(where, "where")
-    if where.shape != shape:
-        raise ValueError(f"the shapes must be equal; got where {where.shape}, image {shape}")
-    if not where.any():
-        raise ValueError("where selects no pixel")
-    return where
 
 
 def _peak(truth: np.ndarray) -> float:

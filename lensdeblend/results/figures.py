@@ -267,7 +267,7 @@ def _has_rows(curves: QTable | None) -> bool:
 
 
 def _view(frame: Frame, mask: np.ndarray | None, curves: QTable | None) -> tuple[float, float, float, float]:
-    """The part of the frame that is worth seeing: around what was fitted, and around the lens where that is much less."""
+    """The part of the frame worth seeing: around what was fitted, and around the lens where that is much less."""
     left, right, bottom, top = _fitted(frame, mask)
     if not _has_rows(curves):
         return left, right, bottom, top
