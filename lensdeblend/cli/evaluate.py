@@ -10,7 +10,7 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
-from astropy.table import Table
+from astropy.table import QTable, Table
 
 from lensdeblend.cli.common import DONE, print_json, print_table
 from lensdeblend.evaluation.metrics import compare
@@ -69,12 +69,16 @@ def _(result: Reconstruction, truth: Simulation) -> list[Table]:
 
 @_tables.register
 def _(result: Deblending, truth: Simulation) -> list[Table]:
-    x, y = np.asarray(truth.catalog["x"], dtype=float), np.asarray(truth.catalog["y"], dtype=float)
+    true, found = _positions(truth.catalog), _positions(result.catalog)
     images = {"model": (result.model, truth.noiseless)}
-    for row, source in zip(result.catalog, result.sources):
-        nearest = int(np.argmin(np.hypot(x - row["x"], y - row["y"])))
-        images[f"source {row['id']}"] = (source, truth.sources[nearest])
+    for number, where, source in zip(result.catalog["id"], found, result.sources):
+        nearest = int(np.argmin(np.hypot(*(true - where).T)))
+        images[f"source {number}"] = (source, truth.sources[nearest])
     return [_image_table(images)]
+
+
+def _positions(catalog: QTable) -> np.ndarray:
+    return np.column_stack([u.Quantity(catalog[name]).value for name in ("x", "y")])
 
 
 def _image_table(images: dict[str, tuple[NDData, NDData]]) -> Table:

@@ -11,6 +11,7 @@ import numpy as np
 from lensdeblend.cli.common import add_common_options, chosen_method, each_input, output_paths, refuse_existing
 from lensdeblend.scenes import Observation, Scene
 from lensdeblend.scenes.populations import population
+from lensdeblend.simulators.assembly import with_noise
 from lensdeblend.verbs import simulate
 
 __all__ = ["add_options", "run"]
@@ -34,16 +35,16 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.scenes) == bool(args.population):
         raise ValueError("give either scene files or --population NAME")
     method = chosen_method("simulator", args)
-    names, scene_and_observation = _from_population(args) if args.population else _from_files(args)
+    names, draw = _from_population(args) if args.population else _from_files(args)
     outputs = output_paths(names, args.output, "_simulation.fits")
     pictures = [] if args.plot is None else output_paths(names, args.plot, "_simulation.png")
     refuse_existing([*outputs, *pictures], args.overwrite)
     seeds = np.random.SeedSequence(args.seed).generate_state(len(names))
 
     def work(number: int, name: Path) -> None:
-        scene, observation = scene_and_observation(number, method)
+        scene, observation, observe = draw(number)
         seed = args.seed if len(names) == 1 else int(seeds[number])
-        result = simulate(scene, observation, method=method, seed=seed)
+        result = observe(simulate(scene, observation, method=method, seed=seed))
         result.write(outputs[number], overwrite=args.overwrite)
         if pictures:
             result.plot(pictures[number], overwrite=args.overwrite)
@@ -57,7 +58,7 @@ def _from_files(args: argparse.Namespace):
     if args.observation is None:
         raise ValueError("--observation is needed: a preset's name, or a YAML file")
     observation = _observation(args)
-    return args.scenes, lambda number, method: (Scene.read(args.scenes[number]), observation)
+    return args.scenes, lambda number: (Scene.read(args.scenes[number]), observation, lambda simulation: simulation)
 
 
 def _from_population(args: argparse.Namespace):
@@ -68,12 +69,15 @@ def _from_population(args: argparse.Namespace):
         drawn_from = replace(drawn_from, observation=_observation(args))
     generators = np.random.default_rng(args.seed).spawn(args.n)
 
-    def draw(number: int, method):
-        scene = drawn_from.draw(generators[number])
-        # Some populations set the noise by the brightest pixel, which only an image shows.
-        trial = simulate(scene, drawn_from.observation, method=method, seed=0)
-        peak = float(np.max(sum(source.data for source in trial.sources)))
-        return scene, drawn_from.observe(generators[number], peak)
+    def draw(number: int):
+        rng = generators[number]
+
+        def observe(simulation):
+            # Some populations set the noise by the brightest pixel, which only an image shows.
+            peak = float(np.max(sum(source.data for source in simulation.sources)))
+            return with_noise(simulation, drawn_from.observe(rng, peak), rng)
+
+        return drawn_from.draw(rng), drawn_from.observation, observe
 
     width = len(str(args.n))
     names = [Path(f"{args.population}_{number:0{width}d}") for number in range(1, args.n + 1)]

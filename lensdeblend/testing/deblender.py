@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 
@@ -69,7 +70,7 @@ def _check_sources(result: Deblending, image: NDData, positions: np.ndarray) -> 
         require(len(getattr(result, name)) == n, f"{name} has {len(getattr(result, name))} entries for {n} positions")
     for name in COLUMNS:
         require(name in result.catalog.colnames, f"the catalogue lacks the column {name}")
-    where = np.column_stack([result.catalog["x"], result.catalog["y"]])
+    where = np.column_stack([u.Quantity(result.catalog[name]).value for name in ("x", "y")])
     apart = np.hypot(*(where - positions).T)
     require((apart < 3).all(), f"the rows are up to {apart.max():.1f} pixels from the positions in the same order")
     for name in ("sources", "shares"):
