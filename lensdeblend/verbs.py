@@ -41,7 +41,8 @@ def simulate(
     observation : `~lensdeblend.scenes.Observation`
         Pixels, PSF and noise.
     method : str or `~lensdeblend.interfaces.Simulator`
-        A name of ``methods("simulator")``, ``"distribution::name"``, or an instance that carries its options.
+        A name of ``methods("simulator")``, ``"distribution::name"``, or an instance that carries its options. The
+        default draws lenses and blends; a method that cannot draw a scene says so, and none is chosen in its place.
     seed : int or `~numpy.random.Generator`, optional
         Of the noise. The same seed gives the same result; without one, the seed that was drawn is in ``meta["seed"]``.
 

@@ -11,7 +11,7 @@ def lensdeblend_simulators():
     yield Method(
         name="lenstronomy",
         target="lensdeblend.simulators.lenstronomy:Lenstronomy",
-        summary="Lenses through lenstronomy's image model",
+        summary="Lenses and blends by lenstronomy's deflections and light profiles",
         requires=("lenstronomy",),
         reference="2018PDU....22..189B",
     )
