@@ -20,6 +20,7 @@ from lensdeblend.reconstructors.frame import Frame
 __all__ = ["Arcs", "central_peak", "clipped_chi2", "draw_starts", "find_arcs", "fit_lens_light", "lights_at_first", "rank_starts"]
 
 _LIGHT_CENTER_PIXELS = 4
+_SECOND_LIGHT_GAIN = 50.0
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,13 @@ def lights_at_first(frame: Frame) -> int:
     if not ring.any() or smooth[ring].max() > 0.8 * smooth[peak]:
         return 0
     single = frame.to(torch.float32)
-    one, two = (clipped_chi2(single, fit_lens_light(single, count)[1]) for count in (1, 2))
-    return 2 if two < one - 100 else 1
+    light, one = fit_lens_light(single, 1)
+    _, two = fit_lens_light(single, 2)
+    arcs = find_arcs(single.replace_data(single.data - one), (float(light[0]), float(light[1])))
+    # Nearer in than the arcs, so that a second component cannot earn its place by taking some of their light.
+    inside = torch.as_tensor(np.hypot(x - light[0], y - light[1]) < 0.6 * arcs.radius)
+    gain = clipped_chi2(single, one, inside) - clipped_chi2(single, two, inside)
+    return 2 if gain > _SECOND_LIGHT_GAIN else 1
 
 
 def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
@@ -160,9 +166,10 @@ def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
     return min(fits, key=lambda fit: clipped_chi2(frame, fit[1]))
 
 
-def clipped_chi2(frame: Frame, image: Tensor) -> float:
+def clipped_chi2(frame: Frame, image: Tensor, where: Tensor | None = None) -> float:
     """Chi-square in which no pixel counts more than nine."""
-    return float((((frame.data - image) * frame.weight) ** 2).clamp_max(9.0).sum())
+    terms = (((frame.data - image) * frame.weight) ** 2).clamp_max(9.0)
+    return float(terms.sum() if where is None else terms[where].sum())
 
 
 def _clipped_light(frame: Frame, begin: np.ndarray) -> tuple[np.ndarray, Tensor]:
