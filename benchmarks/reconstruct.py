@@ -1,0 +1,149 @@
+"""How well and how fast the forward method recovers lenses: errors against the Cramér-Rao bound, coverage, chi-square, time.
+
+    python benchmarks/reconstruct.py                          100 lenses without lens light
+    python benchmarks/reconstruct.py --population lens-benchmark-light --name reconstruct-light
+    python benchmarks/reconstruct.py --peer 3                 beside lenstronomy's particle swarm on three of them
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+
+from common import Report  # noqa: I001 (sets the number of threads before numpy is loaded)
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lensdeblend import reconstruct
+from lensdeblend.evaluation.cramer_rao import cramer_rao_bound
+from lensdeblend.lensing.parametric import LENS_NAMES
+from lensdeblend.reconstructors.forward import Forward
+from lensdeblend.scenes.populations import population
+from lensdeblend.simulators.lenstronomy import Lenstronomy
+from lensdeblend.simulators.sampling import sample
+
+
+def _numbers(table) -> np.ndarray:
+    return np.array([float(getattr(table[name][0], "value", table[name][0])) for name in LENS_NAMES])
+
+
+def _errors(table) -> np.ndarray:
+    return np.array([float(getattr(table[f"{name}_err"][0], "value", table[f"{name}_err"][0])) for name in LENS_NAMES])
+
+
+def particle_swarm(simulation, seed: int):
+    """lenstronomy's FittingSequence on the same image: particle swarm, amplitudes linear; CPU seconds, parameters, chi-square."""
+    from lenstronomy.Workflow.fitting_sequence import FittingSequence
+
+    image = simulation.image
+    scale = image.meta["PIXSCALE"]
+    ny, nx = image.data.shape
+    data = {
+        "image_data": image.data, "background_rms": None, "noise_map": np.sqrt(image.uncertainty.array),
+        "exposure_time": None, "ra_at_xy_0": -(nx - 1) / 2 * scale, "dec_at_xy_0": -(ny - 1) / 2 * scale,
+        "transform_pix2angle": np.eye(2) * scale,
+    }
+    psf = {"psf_type": "PIXEL", "kernel_point_source": image.psf}
+    numerics = {"supersampling_factor": 2, "supersampling_convolution": False}
+    lens = [
+        [{"theta_E": 1.2, "gamma": 2.0, "e1": 0.0, "e2": 0.0, "center_x": 0.0, "center_y": 0.0},
+         {"gamma1": 0.0, "gamma2": 0.0}],
+        [{"theta_E": 0.2, "gamma": 0.1, "e1": 0.1, "e2": 0.1, "center_x": 0.05, "center_y": 0.05},
+         {"gamma1": 0.05, "gamma2": 0.05}],
+        [{}, {"ra_0": 0, "dec_0": 0}],
+        [{"theta_E": 0.4, "gamma": 1.2, "e1": -0.5, "e2": -0.5, "center_x": -0.5, "center_y": -0.5},
+         {"gamma1": -0.3, "gamma2": -0.3}],
+        [{"theta_E": 2.2, "gamma": 2.8, "e1": 0.5, "e2": 0.5, "center_x": 0.5, "center_y": 0.5},
+         {"gamma1": 0.3, "gamma2": 0.3}],
+    ]
+    source = [
+        [{"R_sersic": 0.2, "n_sersic": 1.5, "e1": 0.0, "e2": 0.0, "center_x": 0.0, "center_y": 0.0}],
+        [{"R_sersic": 0.1, "n_sersic": 0.7, "e1": 0.1, "e2": 0.1, "center_x": 0.15, "center_y": 0.15}],
+        [{}],
+        [{"R_sersic": 0.01, "n_sersic": 0.4, "e1": -0.5, "e2": -0.5, "center_x": -1.0, "center_y": -1.0}],
+        [{"R_sersic": 1.0, "n_sersic": 8.0, "e1": 0.5, "e2": 0.5, "center_x": 1.0, "center_y": 1.0}],
+    ]
+    sequence = FittingSequence(
+        {"multi_band_list": [[data, psf, numerics]], "multi_band_type": "single-band"},
+        {"lens_model_list": ["EPL", "SHEAR"], "source_light_model_list": ["SERSIC_ELLIPSE"]},
+        {}, {"source_marg": False}, {"lens_model": lens, "source_model": source}, verbose=False,
+    )
+    np.random.seed(seed)
+    start = time.process_time()
+    sequence.fit_sequence([["PSO", {"sigma_scale": 1.0, "n_particles": 100, "n_iterations": 200, "threadCount": 1}]])
+    seconds = time.process_time() - start
+    best = sequence.best_fit()["kwargs_lens"]
+    values = [best[0][n] for n in LENS_NAMES[:6]] + [best[1][n] for n in LENS_NAMES[6:]]
+    chi2 = -2 * sequence.best_fit_likelihood / (image.data.size - 15)
+    return seconds, np.array(values), chi2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--population", default="lens-benchmark")
+    parser.add_argument("--n", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--peer", type=int, default=0, help="on how many images to run lenstronomy's particle swarm")
+    parser.add_argument("--name", default="reconstruct", help="of the file under results/")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    report = Report(
+        args.name,
+        f"{args.n} lenses of population {args.population}, seed {args.seed}; truth by the lenstronomy simulator; one CPU thread",
+        ("lensdeblend", "torch", "lenstronomy", "numpy"),
+    )
+    rng = np.random.default_rng(args.seed)
+    simulations = sample(population(args.population), args.n, Lenstronomy(precision=1e-5), rng)
+    method = Forward(samples=0)
+    reconstruct(simulations[0].image, method=method, seed=0)
+    rows = []
+    for index, simulation in enumerate(tqdm(simulations, unit="lens")):
+        start = time.process_time()
+        result = reconstruct(simulation.image, method=method, seed=args.seed + index)
+        seconds = time.process_time() - start
+        truth = _numbers(simulation.scene.lens_parameters)
+        freedom = result.meta["degrees_of_freedom"]
+        rows.append((
+            _numbers(result.parameters) - truth, _errors(result.parameters), _numbers(cramer_rao_bound(simulation)),
+            (result.chi2 - 1) / np.sqrt(2 / freedom), seconds, result.flags,
+        ))
+    error, claimed, bound, chi, seconds, flags = (np.array(c, dtype=object if i == 5 else float) for i, c in enumerate(zip(*rows)))
+    report.say(f"{'parameter':10} {'RMSE':>8} {'rms err/CRB':>12} {'med |err|/CRB':>14} {'bias/CRB':>9} {'68% holds':>10} {'95% holds':>10}")
+    ratio = error / bound
+    pull = np.abs(error / claimed)
+    for i, name in enumerate(LENS_NAMES):
+        report.say(
+            f"{name:10} {np.sqrt(np.mean(error[:, i]**2)):8.4f} {np.sqrt(np.mean(ratio[:, i]**2)):12.3f} "
+            f"{np.median(np.abs(ratio[:, i])):14.3f} {np.mean(ratio[:, i]):+9.3f} {np.mean(pull[:, i] < 0.9945):10.1%} "
+            f"{np.mean(pull[:, i] < 1.9600):10.1%}"
+        )
+    report.say(
+        f"{'all':10} {'':8} {np.sqrt(np.nanmean(ratio**2)):12.3f} {np.median(np.abs(ratio)):14.3f} {np.mean(ratio):+9.3f} "
+        f"{np.mean(pull < 0.9945):10.1%} {np.mean(pull < 1.96):10.1%}"
+    )
+    report.say("(a median of |error|/bound of 0.674, an rms of 1, and 68% and 95% are what ideal errors give)")
+    report.say("")
+    report.say(f"reduced chi-square within 3 sigma of 1: {np.mean(np.abs(chi) < 3):.0%} of the lenses")
+    names, counts = np.unique([f for some in flags for f in some] or ["none"], return_counts=True)
+    report.say("flags: " + ", ".join(f"{n} ({c})" for n, c in zip(names, counts)) if any(len(f) for f in flags) else "flags: none")
+    report.say(f"CPU seconds a lens: median {np.median(seconds):.2f}, mean {np.mean(seconds):.2f}, largest {np.max(seconds):.2f}")
+    if args.peer:
+        report.say("")
+        report.say("lenstronomy FittingSequence, PSO, 100 particles x 200 iterations, against forward on the same images:")
+        for index in range(args.peer):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                peer_seconds, values, chi2 = particle_swarm(simulations[index], args.seed)
+            off = values - _numbers(simulations[index].scene.lens_parameters)
+            report.say(
+                f"  lens {index}: PSO {peer_seconds:6.1f} s, chi2 {chi2:6.3f}, |theta_E| off {abs(off[0]):.4f}, |gamma| off {abs(off[1]):.3f}; "
+                f"forward {seconds[index]:5.2f} s, chi2 {1 + chi[index] * np.sqrt(2 / 4081):.3f}, off {abs(error[index, 0]):.4f}, {abs(error[index, 1]):.3f}"
+            )
+    report.save()
+
+
+if __name__ == "__main__":
+    main()
