@@ -71,7 +71,7 @@ def cramer_rao_bound(simulation: Simulation) -> QTable:
         cells = refine(frame.grid, brightness, tolerance)
         lens = ParametricLens(model, cells, frame.convolution, frame.weight)
         linear = lens.linearise(parameters[None])
-        slopes = torch.einsum("k,kpm->pm", fluxes, linear.slopes[0])
+        slopes = linear.combined_slopes(fluxes[None], len(parameters))[0]
         jacobian = torch.cat([slopes, linear.basis[0] * fluxes[:, None]]).numpy()
     scale = np.sqrt((jacobian**2).sum(1))
     if not (scale > 0).all():

@@ -11,6 +11,8 @@ from lensdeblend.lensing.halos import shear
 
 __all__ = ["critical_curves", "inverse_magnification"]
 
+_BISECTIONS = 20
+
 
 def inverse_magnification(x: Tensor, y: Tensor, lens: Tensor) -> Tensor:
     """Determinant of the lensing Jacobian at points, for eight lens parameters (as in `SersicLens`)."""
@@ -22,7 +24,7 @@ def inverse_magnification(x: Tensor, y: Tensor, lens: Tensor) -> Tensor:
     return xx * yy - xy * yx
 
 
-def critical_curves(lens: Tensor, *, angles: int = 361, radii: int = 400, reach: float = 3.0) -> list[np.ndarray]:
+def critical_curves(lens: Tensor, *, angles: int = 181, radii: int = 160, reach: float = 3.0) -> list[np.ndarray]:
     """Critical curves as (points, 4) arrays of x, y in the lens plane and x, y of the caustic in the source plane.
 
     The determinant is sampled along rays from the lens centre out to ``reach`` Einstein radii; its outermost zero is the tangential
@@ -45,10 +47,13 @@ def critical_curves(lens: Tensor, *, angles: int = 361, radii: int = 400, reach:
             break
         index = found.double().argmax(1)
         rows = torch.arange(angles)
-        inner, outer = determinant[rows, index], determinant[rows, index + 1]
-        share = inner / (inner - outer)
-        crossing = radius[index] + share * (radius[index + 1] - radius[index])
-        px, py = cx + crossing * torch.cos(angle), cy + crossing * torch.sin(angle)
+        inner = determinant[rows, index]
+        low, high = radius[index], radius[index + 1]
+        for _ in range(_BISECTIONS):
+            crossing = (low + high) / 2
+            px, py = cx + crossing * torch.cos(angle), cy + crossing * torch.sin(angle)
+            same = inverse_magnification(px, py, lens) * inner > 0
+            low, high = torch.where(same, crossing, low), torch.where(same, high, crossing)
         ax, ay = epl(px, py, *lens[:6])
         sx, sy = shear(px, py, *lens[6:8])
         curves.append(torch.stack([px, py, px - ax - sx, py - ay - sy], 1).numpy())

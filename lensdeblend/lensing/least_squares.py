@@ -19,11 +19,20 @@ __all__ = ["Fit", "Linearisation", "levenberg_marquardt", "nonnegative_amplitude
 class Linearisation:
     """A model at given parameters, in units of the noise.
 
-    ``basis`` (starts, K, M): each component at amplitude 1. ``slopes`` (starts, K, P, M): its derivatives by the parameters.
+    ``basis`` (starts, K, M): each component at amplitude 1. ``slopes`` (starts, F, M): the derivatives that are not zero;
+    ``components`` and ``columns`` (F,) say of which component by which parameter.
     """
 
     basis: Tensor
-    slopes: Tensor | None
+    slopes: Tensor | None = None
+    components: Tensor | None = None
+    columns: Tensor | None = None
+
+    def combined_slopes(self, amplitudes: Tensor, size: int) -> Tensor:
+        """Derivatives of the whole model by each of ``size`` parameters: (starts, size, M)."""
+        weighted = self.slopes * amplitudes[:, self.components, None]
+        total = weighted.new_zeros(len(weighted), size, weighted.shape[-1])
+        return total.index_add_(1, self.columns, weighted)
 
 
 @dataclass
@@ -113,8 +122,7 @@ def levenberg_marquardt(
         residual = data - torch.einsum("sk,skm->sm", amplitudes, model.basis)
         offset = parameters - prior_mean
         objective = (residual * residual).sum(-1) + (prior_weight * offset * offset).sum(-1)
-        slopes = torch.einsum("sk,skpm->spm", amplitudes, model.slopes)
-        joint = torch.cat([slopes, model.basis], 1)
+        joint = torch.cat([model.combined_slopes(amplitudes, size), model.basis], 1)
         normal = joint @ joint.transpose(-1, -2)
         normal[:, range(size), range(size)] += prior_weight
         gradient = torch.einsum("spm,sm->sp", joint, residual)

@@ -113,26 +113,23 @@ class ParametricLens:
     def linearise(self, parameters: Tensor, with_slopes: bool = True) -> Linearisation:
         """Basis and derivatives over the unmasked pixels, in units of the noise."""
         if not with_slopes:
-            return Linearisation(self._weigh(self.images(parameters)), None)
-        starts, size = parameters.shape
+            return Linearisation(self._weigh(self.images(parameters)))
         components = self.model.components
         grid = self.subdivision.grid
-        pixels = parameters.new_zeros(starts, components, size + 1, grid.size)
-        filled = set()
+        pixels = None
         for block in self.subdivision:
             light, slopes = self.model.brightness_and_slopes(parameters, block.x, block.y)
-            pixels[:, :, size].index_add_(-1, block.pixel, block.average(light))
-            for k, entries in enumerate(slopes):
-                for column, values in entries:
-                    pixels[:, k, column].index_add_(-1, block.pixel, block.average(values))
-                    filled.add((k, column))
-        filled = sorted(filled | {(k, size) for k in range(components)})
-        rows, columns = (torch.tensor(v) for v in zip(*filled))
-        unseen = pixels[:, rows, columns].reshape(starts, len(filled), *grid.padded_shape) * self._area
+            entries = [(k, column, values) for k, some in enumerate(slopes) for column, values in some]
+            if pixels is None:
+                owners = torch.tensor([k for k, _, _ in entries])
+                columns = torch.tensor([column for _, column, _ in entries])
+                pixels = parameters.new_zeros(len(parameters), components + len(entries), grid.size)
+            pixels[:, :components].index_add_(-1, block.pixel, block.average(light))
+            for row, (_, _, values) in enumerate(entries, start=components):
+                pixels[:, row].index_add_(-1, block.pixel, block.average(values))
+        unseen = pixels.reshape(*pixels.shape[:2], *grid.padded_shape) * self._area
         seen = self._weigh(self._see(unseen))
-        everything = seen.new_zeros(starts, components, size + 1, seen.shape[-1])
-        everything[:, rows, columns] = seen
-        return Linearisation(everything[:, :, size], everything[:, :, :size])
+        return Linearisation(seen[:, :components], seen[:, components:], owners, columns)
 
     def _see(self, images: Tensor) -> Tensor:
         if self.convolution is not None:

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lensdeblend.lensing.least_squares import Fit, levenberg_marquardt
+from lensdeblend.lensing.least_squares import levenberg_marquardt
 from lensdeblend.lensing.parametric import ParametricLens, SersicLens
 from lensdeblend.lensing.subdivision import Subdivision, refine
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.starts import (
-    Arcs, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
+    Arcs, LensLight, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
 )
 
 __all__ = ["LensFit", "degrees_of_freedom", "fit_lens", "is_good", "light_in_frame", "sharpen"]
@@ -89,16 +89,16 @@ def is_good(fit: LensFit) -> bool:
 
 def fit_lens(
     frame: Frame, model: SersicLens, rng: np.random.Generator, *, draws: int = 256, starts: int = 12, rounds: int = 3,
-    priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: tuple[np.ndarray, Tensor] | None = None,
+    priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: LensLight | None = None,
 ) -> LensFit:
     """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor."""
     single = frame.to(torch.float32)
     light_start = np.zeros(0)
     arcs_frame, center = single, frame.grid.centre
     if model.lens_lights:
-        light_start, image = light or fit_lens_light(single, model.lens_lights)
-        arcs_frame = single.replace_data(single.data - image.to(torch.float32))
-        center = (float(light_start[0]), float(light_start[1]))
+        light = light or fit_lens_light(single, model.lens_lights)
+        arcs_frame = single.replace_data(single.data - light.image)
+        light_start, center = light.parameters, light.center
     arcs = find_arcs(arcs_frame, center)
     log.debug("arcs: %d pixels, mean radius %.3f arcsec about %s", len(arcs.x), arcs.radius, center)
     best = None

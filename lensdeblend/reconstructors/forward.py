@@ -17,9 +17,9 @@ model there. Where the fit is flagged they should not be trusted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ from lensdeblend.reconstructors.fitting import LensFit, fit_lens, is_good, light
 from lensdeblend.reconstructors.frame import Frame, estimated_from_data
 from lensdeblend.reconstructors.neighbours import lens_region
 from lensdeblend.reconstructors.posterior_samples import hamiltonian_samples, laplace_samples
-from lensdeblend.reconstructors.starts import lights_at_first
+from lensdeblend.reconstructors.starts import LensLight, find_lens_light
 
 __all__ = ["Forward"]
 
@@ -122,14 +122,17 @@ class Forward(Reconstructor):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
-        for name in ("ellipticity_prior", "shear_prior"):
+        for name, what in (
+            ("ellipticity_prior", "a positive standard deviation"), ("shear_prior", "a positive standard deviation"),
+            ("radius", "a positive number of arcsec"),
+        ):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be a positive standard deviation, or None; got {value!r}")
-        if self.radius is not None and not self.radius > 0:
-            raise ValueError(f"radius must be a positive number of arcsec, or None; got {self.radius!r}")
-        if self.gamma_prior is not None and not (len(self.gamma_prior) == 2 and self.gamma_prior[1] > 0):
-            raise ValueError(f"gamma_prior must be (mean, standard deviation) with a positive second; got {self.gamma_prior!r}")
+            if value is not None and not _is_positive(value):
+                raise ValueError(f"{name} must be {what}, or None; got {value!r}")
+        if self.gamma_prior is not None and not _is_gaussian(self.gamma_prior):
+            raise ValueError(
+                f"gamma_prior must be (mean, standard deviation) with a positive second, or None; got {self.gamma_prior!r}"
+            )
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"forward runs on the CPU: device must be 'auto' or 'cpu'; got {self.device!r}")
 
@@ -172,8 +175,12 @@ class Forward(Reconstructor):
 
     def _best(self, frame: Frame, rng: np.random.Generator) -> LensFit:
         """Fit, and add components while the data ask for them."""
-        lights = lights_at_first(frame) if self.lens_light == "auto" else self.lens_light
-        best = self._fit(frame, SersicLens(1 if self.sources == "auto" else self.sources, lights), rng)
+        sources = 1 if self.sources == "auto" else self.sources
+        if self.lens_light == "auto":
+            lights = find_lens_light(frame.to(torch.float32))
+            best = self._fit(frame, SersicLens(sources, len(lights)), rng, lights[-1] if lights else None)
+        else:
+            best = self._fit(frame, SersicLens(sources, self.lens_light), rng)
         while not is_good(best):
             richer = [
                 SersicLens(best.model.sources + more_sources, best.model.lens_lights + more_lights)
@@ -192,10 +199,12 @@ class Forward(Reconstructor):
                 best = plain
         return best
 
-    def _fit(self, frame: Frame, model: SersicLens, rng: np.random.Generator) -> LensFit:
+    def _fit(
+        self, frame: Frame, model: SersicLens, rng: np.random.Generator, light: LensLight | None = None
+    ) -> LensFit:
         single = SersicLens(1, model.lens_lights)
         fit = fit_lens(
-            frame, single, rng, draws=self.draws, starts=self.starts, rounds=self.rounds, priors=self._priors
+            frame, single, rng, draws=self.draws, starts=self.starts, rounds=self.rounds, priors=self._priors, light=light
         )
         return fit if model.sources == 1 else self._extend(frame, fit, model, rng)
 
@@ -227,12 +236,6 @@ class Forward(Reconstructor):
     def _priors(self, model: SersicLens):
         mean = torch.zeros(len(model.names), dtype=torch.float64)
         weight = torch.zeros_like(mean)
-        for name in ("ellipticity_prior", "shear_prior"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be a positive standard deviation, or None; got {value!r}")
-        if self.radius is not None and not self.radius > 0:
-            raise ValueError(f"radius must be a positive number of arcsec, or None; got {self.radius!r}")
         if self.gamma_prior is not None:
             mean[1], weight[1] = self.gamma_prior[0], self.gamma_prior[1] ** -2
         if self.ellipticity_prior is not None:
@@ -256,6 +259,14 @@ def _check_pixels(image: NDData) -> None:
         raise ValueError(f"a lens fit needs at least {_FEWEST_PIXELS} unmasked pixels; the image has {good}")
 
 
+def _is_positive(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf
+
+
+def _is_gaussian(prior) -> bool:
+    return isinstance(prior, Sequence) and len(prior) == 2 and isinstance(prior[0], Real) and _is_positive(prior[1])
+
+
 def _one_of(name: str, value, allowed: tuple) -> None:
-    if value not in allowed:
+    if isinstance(value, bool) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")

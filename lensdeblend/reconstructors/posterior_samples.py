@@ -67,8 +67,8 @@ def hamiltonian_samples(
         residual = data - torch.einsum("sk,skm->sm", amplitudes, model.basis)
         offset = point[:, :size] - mean
         energy = 0.5 * (residual * residual).sum(-1) + 0.5 * (weight * offset * offset).sum(-1)
-        slopes = torch.einsum("sk,skpm->spm", amplitudes, model.slopes)
-        slope = -torch.einsum("spm,sm->sp", torch.cat([slopes, model.basis], 1), residual)
+        slopes = torch.cat([model.combined_slopes(amplitudes, size), model.basis], 1)
+        slope = -torch.einsum("spm,sm->sp", slopes, residual)
         slope[:, :size] += weight * offset
         return torch.where(outside, torch.inf, energy), slope @ root
 

@@ -17,10 +17,13 @@ from lensdeblend.lensing.parametric import ParametricLens, SersicLens
 from lensdeblend.lensing.subdivision import Subdivision
 from lensdeblend.reconstructors.frame import Frame
 
-__all__ = ["Arcs", "central_peak", "clipped_chi2", "draw_starts", "find_arcs", "fit_lens_light", "lights_at_first", "rank_starts"]
+__all__ = [
+    "Arcs", "LensLight", "blurred_data", "blurred_lens", "bounds", "draw_starts", "find_arcs", "find_lens_light",
+    "fit_lens_light", "rank_starts",
+]
 
 _LIGHT_CENTER_PIXELS = 4
-_SECOND_LIGHT_GAIN = 50.0
+_SECOND_LIGHT_GAIN = 150.0
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,24 @@ class Arcs:
     flux: np.ndarray
     center: tuple[float, float]
     radius: float
+
+
+@dataclass(frozen=True)
+class LensLight:
+    """Parameters of the lens light, six a component, and its image."""
+
+    parameters: np.ndarray
+    image: Tensor
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Of the first component, in arcsec."""
+        return float(self.parameters[0]), float(self.parameters[1])
+
+    @property
+    def components(self) -> int:
+        """How many."""
+        return len(self.parameters) // 6
 
 
 def find_arcs(frame: Frame, center: tuple[float, float]) -> Arcs:
@@ -121,49 +142,55 @@ def central_peak(frame: Frame) -> tuple[int, int]:
     return np.unravel_index(np.argmax(np.where(near if near.any() else used, smooth, -np.inf)), smooth.shape)
 
 
-def lights_at_first(frame: Frame) -> int:
-    """How many components of lens light the middle of the image asks for: none, one or two."""
+def find_lens_light(frame: Frame) -> list[LensLight]:
+    """Lens light in the middle of the image: no, one or two components, as many as the pixels inside the arcs ask for.
+
+    The list grows from one fit to the next; the last is the one to use, and it is empty where no galaxy shows.
+    """
     smooth = frame.smoothed(1.0)
     x, y = frame.positions()
     peak = central_peak(frame)
     if smooth[peak] < 5 * frame.sigma.numpy()[peak] / (2 * np.sqrt(np.pi)):
-        return 0
+        return []
     around = np.hypot(x - x[peak], y - y[peak])
     ring = frame.used.numpy() & (around > 2.5 * frame.grid.scale) & (around < 3.5 * frame.grid.scale)
     # An arc that reaches into the middle is as bright on along itself; a galaxy falls off on all sides.
     if not ring.any() or smooth[ring].max() > 0.8 * smooth[peak]:
-        return 0
-    single = frame.to(torch.float32)
-    light, one = fit_lens_light(single, 1)
-    _, two = fit_lens_light(single, 2)
-    arcs = find_arcs(single.replace_data(single.data - one), (float(light[0]), float(light[1])))
+        return []
+    one = fit_lens_light(frame, 1)
+    arcs = find_arcs(frame.replace_data(frame.data - one.image), one.center)
     # Nearer in than the arcs, so that a second component cannot earn its place by taking some of their light.
-    inside = torch.as_tensor(np.hypot(x - light[0], y - light[1]) < 0.6 * arcs.radius)
-    gain = clipped_chi2(single, one, inside) - clipped_chi2(single, two, inside)
-    return 2 if gain > _SECOND_LIGHT_GAIN else 1
+    inside = torch.as_tensor(np.hypot(x - one.center[0], y - one.center[1]) < 0.6 * arcs.radius) & frame.used
+    left, count = clipped_chi2(frame, one.image, inside), int(inside.sum())
+    if left < count + 4 * np.sqrt(2 * count):
+        return [one]
+    two = fit_lens_light(frame, 2, first=one)
+    return [one, two] if left - clipped_chi2(frame, two.image, inside) > _SECOND_LIGHT_GAIN else [one]
 
 
-def fit_lens_light(frame: Frame, count: int) -> tuple[np.ndarray, Tensor]:
-    """Parameters (6 a component) and image of the lens light, the arcs clipped away as positive outliers.
+def fit_lens_light(frame: Frame, count: int, first: LensLight | None = None) -> LensLight:
+    """Fit the lens light with ``count`` components, the arcs clipped away as positive outliers.
 
     A second component begins where the first leaves most light near the centre.
     """
     x, y = frame.positions()
-    row, column = central_peak(frame)
-    begin = np.array([x[row, column], y[row, column], np.log(0.6), np.log(3.0), 0, 0])
-    light, image = _clipped_light(frame, begin)
+    if first is None:
+        row, column = central_peak(frame)
+        first = _clipped_light(frame, np.array([x[row, column], y[row, column], np.log(0.6), np.log(3.0), 0, 0]))
     if count == 1:
-        return light, image
-    rest = frame.replace_data(frame.data - image)
+        return first
+    light = first.parameters
+    rest = frame.replace_data(frame.data - first.image)
     second = rest.smoothed(1.0) * frame.used.numpy()
     near = np.hypot(x - light[0], y - light[1]) < max(0.12 * min(frame.grid.shape), 4) * frame.grid.scale
     row, column = np.unravel_index(np.argmax(np.where(near, second, -np.inf)), second.shape)
+    core = np.concatenate([light[:2], light[2:4] + [np.log(0.4), 0.0], light[4:]])
+    halo = np.concatenate([light[:2], [light[2] + np.log(2), 0.0], light[4:]])
     begins = [
         np.concatenate([light, [x[row, column], y[row, column], np.log(0.2), np.log(1.5), 0, 0]]),
-        np.concatenate([light[:2], light[2:4] + [np.log(0.4), 0.0], light[4:], light[:2], light[2:3] + np.log(2), [0.0], light[4:]]),
+        np.concatenate([core, halo]),
     ]
-    fits = [_clipped_light(frame, b) for b in begins]
-    return min(fits, key=lambda fit: clipped_chi2(frame, fit[1]))
+    return min((_clipped_light(frame, b) for b in begins), key=lambda fit: clipped_chi2(frame, fit.image))
 
 
 def clipped_chi2(frame: Frame, image: Tensor, where: Tensor | None = None) -> float:
@@ -172,7 +199,7 @@ def clipped_chi2(frame: Frame, image: Tensor, where: Tensor | None = None) -> fl
     return float(terms.sum() if where is None else terms[where].sum())
 
 
-def _clipped_light(frame: Frame, begin: np.ndarray) -> tuple[np.ndarray, Tensor]:
+def _clipped_light(frame: Frame, begin: np.ndarray) -> LensLight:
     model = SersicLens(0, len(begin) // 6)
     start = torch.as_tensor(np.concatenate([[1.0, 2.0], np.zeros(6), begin])[None], dtype=frame.data.dtype)
     lower, upper = bounds(model, frame, start[0])
@@ -183,7 +210,7 @@ def _clipped_light(frame: Frame, begin: np.ndarray) -> tuple[np.ndarray, Tensor]
     for _ in range(5):
         current = Frame(frame.data, frame.sigma, clipped, frame.kernel, frame.grid, frame.corner)
         lens = ParametricLens(model, subdivision, frame.convolution, current.weight)
-        fit = levenberg_marquardt(lens.linearise, current.weighted_data, start, lower, upper, iterations=12, tolerance=1.0)
+        fit = levenberg_marquardt(lens.linearise, current.weighted_data, start, lower, upper, iterations=10, tolerance=3.0)
         start = fit.parameters
         image = (fit.amplitudes[:, :, None, None] * lens.images(start)).sum((0, 1))
         outlier = ((frame.data - image) / frame.sigma > 3) & frame.used
@@ -191,7 +218,7 @@ def _clipped_light(frame: Frame, begin: np.ndarray) -> tuple[np.ndarray, Tensor]
         clipped = frame.used & ~spread
         if int(clipped.sum()) < 20:
             break
-    return start[0, 8:].double().numpy(), image
+    return LensLight(start[0, 8:].double().numpy(), image)
 
 
 def bounds(model: SersicLens, frame: Frame, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
