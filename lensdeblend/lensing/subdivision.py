@@ -189,7 +189,11 @@ def refine(
         together = fine.reshape(*fine.shape[:-1], len(cells), 4).sum(-1)
         change = (together - coarse).abs()
         change = change.reshape(-1, len(cells)).amax(0)
-        cut = change > tolerance[cells.pixel]
+        # A pixel of many cells adds up their errors.
+        cut = change > tolerance[cells.pixel] * cells.side
+        if depth:
+            # A cusp can escape the points of one cell, but hardly those of its three siblings as well.
+            cut = cut.reshape(-1, 4).any(1).repeat_interleave(4)
         if depth < 2:
             marked = torch.zeros(grid.size, dtype=torch.bool, device=device)
             marked[cells.pixel[cut]] = True
