@@ -60,11 +60,21 @@ def _nfw_f(s: Tensor) -> Tensor:
     return torch.where(near, through, torch.where(s < 1, below, above))
 
 
+def _nfw_mass(s: Tensor) -> Tensor:
+    """log(s/2) + _nfw_f(s), the projected mass within s; by its series where the two cancel."""
+    deep = s < 0.03
+    inner = torch.where(deep, s, torch.full_like(s, 0.03))
+    square, log = inner * inner, -torch.log(inner / 2)
+    series = square * (0.5 * log - 1 / 4 + square * (3 / 8 * log - 7 / 32 + square * (5 / 16 * log - 37 / 192)))
+    outer = torch.where(deep, torch.full_like(s, 0.03), s)
+    return torch.where(deep, series, torch.log(outer / 2) + _nfw_f(outer))
+
+
 def nfw(x: Tensor, y: Tensor, Rs: Tensor, alpha_Rs: Tensor, center_x: Tensor, center_y: Tensor) -> tuple[Tensor, Tensor]:
     """Deflection of an NFW halo (Navarro, Frenk & White 1997ApJ...490..493N) with deflection ``alpha_Rs`` at ``Rs``."""
     dx, dy = x - center_x, y - center_y
     s = torch.sqrt(dx * dx + dy * dy + 1e-18) / Rs
-    factor = alpha_Rs / (1 + math.log(0.5)) * (torch.log(s / 2) + _nfw_f(s)) / (s * s * Rs)
+    factor = alpha_Rs / (1 + math.log(0.5)) * _nfw_mass(s) / (s * s * Rs)
     return factor * dx, factor * dy
 
 
@@ -77,10 +87,12 @@ def truncated_nfw(
     tau = r_trunc / Rs
     tau2 = tau * tau
     root = torch.sqrt(tau2 + s * s)
+    # Written so that every term vanishes at the centre: in the usual form they cancel there.
+    rise = s * s / (root + tau)
     log_term = torch.log(s / (root + tau))
     mass = tau2 / (tau2 + 1) ** 2 * (
-        (tau2 + 1 + 2 * (s * s - 1)) * _nfw_f(s) + tau * math.pi + (tau2 - 1) * torch.log(tau)
-        + root * (-math.pi + log_term * (tau2 - 1) / tau)
+        2 * s * s * _nfw_f(s) - math.pi * rise
+        + (tau2 - 1) * (_nfw_mass(s) - torch.log1p(0.5 * rise / tau) + rise / tau * log_term)
     )
     factor = alpha_Rs / (1 + math.log(0.5)) * mass / (s * s * Rs)
     return factor * dx, factor * dy
