@@ -89,9 +89,12 @@ def is_good(fit: LensFit) -> bool:
 
 def fit_lens(
     frame: Frame, model: SersicLens, rng: np.random.Generator, *, draws: int = 256, starts: int = 12, rounds: int = 3,
-    priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: LensLight | None = None,
-) -> LensFit:
-    """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor."""
+    priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: LensLight | None = None, hopeless: float = np.inf,
+) -> LensFit | None:
+    """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor.
+
+    None where the blurred fits leave more than ``hopeless`` chi-square a pixel.
+    """
     single = frame.to(torch.float32)
     light_start = np.zeros(0)
     arcs_frame, center = single, frame.grid.centre
@@ -103,7 +106,9 @@ def fit_lens(
     log.debug("arcs: %d pixels, mean radius %.3f arcsec about %s", len(arcs.x), arcs.radius, center)
     best = None
     for attempt in range(rounds):
-        candidates = _search(arcs_frame, arcs, rng, draws * (attempt + 1), starts, spread=1 + 0.7 * attempt)
+        candidates, blurred = _search(arcs_frame, arcs, rng, draws * (attempt + 1), starts, spread=1 + 0.7 * attempt)
+        if blurred > hopeless * int(frame.used.sum()):
+            return best
         candidates = np.concatenate([candidates, np.tile(light_start, (len(candidates), 1))], 1)
         fit = _polish(frame, single, model, candidates, priors)
         log.debug("round %d: reduced chi-square %.4f", attempt, fit.reduced_chi2)
@@ -115,8 +120,8 @@ def fit_lens(
     return best
 
 
-def _search(frame: Frame, arcs: Arcs, rng, draws: int, keep: int, spread: float) -> np.ndarray:
-    """Rank random starts, then fit the best of them to the blurred arcs."""
+def _search(frame: Frame, arcs: Arcs, rng, draws: int, keep: int, spread: float) -> tuple[np.ndarray, float]:
+    """Rank random starts, then fit the best of them to the blurred arcs; also the chi-square of the best there."""
     drawn, _ = rank_starts(frame, draw_starts(arcs, draws, rng, spread=spread), blur=1.0)
     model = SersicLens(1, 0)
     lens, data = blurred_lens(frame, model, 1.0), blurred_data(frame, 1.0)
@@ -124,7 +129,7 @@ def _search(frame: Frame, arcs: Arcs, rng, draws: int, keep: int, spread: float)
     begin = torch.as_tensor(drawn[:keep], dtype=frame.data.dtype)
     fit = levenberg_marquardt(lens.linearise, data, begin, lower, upper, iterations=8, tolerance=1.0, damping=0.1)
     order = torch.argsort(fit.objective)
-    return _distinct(fit.parameters[order], 3).double().numpy()
+    return _distinct(fit.parameters[order], 3).double().numpy(), float(fit.objective[order[0]])
 
 
 def _distinct(parameters: Tensor, count: int) -> Tensor:

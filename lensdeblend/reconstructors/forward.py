@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 _FEWEST_PIXELS = 30
 _NOISE_PASSES = 2
+# Chi-square a pixel of the blurred image (0.08 for noise alone) above which sharp fits are not tried.
+_HOPELESS = 2.0
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,9 @@ class Forward(Reconstructor):
         sources = 1 if self.sources == "auto" else self.sources
         if self.lens_light == "auto":
             lights = find_lens_light(frame.to(torch.float32))
-            best = self._fit(frame, SersicLens(sources, len(lights)), rng, lights[-1] if lights else None)
+            best = self._plain(frame, SersicLens(sources, 0), rng, only_if_good=bool(lights))
+            if best is None:
+                best = self._fit(frame, SersicLens(sources, len(lights)), rng, lights[-1])
         else:
             best = self._fit(frame, SersicLens(sources, self.lens_light), rng)
         while not is_good(best):
@@ -193,11 +197,25 @@ class Forward(Reconstructor):
             if better is None or better.bayesian_information > best.bayesian_information - 10:
                 break
             best = better
-        if self.lens_light == "auto" and best.model.lens_lights and _is_needless(best):
-            plain = self._fit(frame, SersicLens(best.model.sources, 0), rng)
-            if plain.bayesian_information < best.bayesian_information:
-                best = plain
         return best
+
+    def _plain(
+        self, frame: Frame, model: SersicLens, rng: np.random.Generator, *, only_if_good: bool
+    ) -> LensFit | None:
+        """Fit without lens light; None where that was only tried, since a galaxy seems to show, and does not fit.
+
+        An image of the source near the centre looks like a galaxy, and a galaxy put there fits as well as the right lens: the data are
+        asked first whether they need one.
+        """
+        if not only_if_good:
+            return self._fit(frame, model, rng)
+        fit = fit_lens(
+            frame, SersicLens(1, 0), rng, draws=self.draws, starts=self.starts, rounds=1, priors=self._priors,
+            hopeless=_HOPELESS,
+        )
+        if fit is not None and not is_good(fit) and model.sources > 1:
+            fit = self._extend(frame, fit, model, rng)
+        return fit if fit is not None and is_good(fit) else None
 
     def _fit(
         self, frame: Frame, model: SersicLens, rng: np.random.Generator, light: LensLight | None = None
@@ -243,14 +261,6 @@ class Forward(Reconstructor):
         if self.shear_prior is not None:
             weight[6:8] = self.shear_prior**-2
         return mean, weight
-
-
-def _is_needless(fit: LensFit) -> bool:
-    """Whether a lens-light amplitude is within three sigma of none."""
-    size = len(fit.parameters)
-    amplitudes = fit.amplitudes[fit.model.sources:]
-    curvature = fit.normal.diagonal()[size + fit.model.sources:]
-    return bool((amplitudes * curvature.sqrt() < 3).any())
 
 
 def _check_pixels(image: NDData) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter
 from torch import Tensor
 
 from lensdeblend.lensing.convolution import Convolution
@@ -199,13 +199,33 @@ def clipped_chi2(frame: Frame, image: Tensor, where: Tensor | None = None) -> fl
     return float(terms.sum() if where is None else terms[where].sum())
 
 
+def _above_falling_profile(frame: Frame, begin: np.ndarray) -> np.ndarray:
+    """Pixels three sigma above a profile that only falls: arcs, whatever part of a ring they fill.
+
+    The profile is the running minimum of the medians over rings around the first component. Around the others nothing counts.
+    """
+    x, y = frame.positions()
+    data, sigma, used = frame.data.double().numpy(), frame.sigma.double().numpy(), frame.used.numpy()
+    ring = np.round(np.hypot(x - begin[0], y - begin[1]) / frame.grid.scale).astype(int)
+    profile = np.full(ring.max() + 1, np.inf)
+    for number in range(ring.max() + 1):
+        here = used & (ring == number)
+        if here.any():
+            profile[number] = np.median(data[here])
+    above = data - np.minimum.accumulate(profile)[ring] > 3 * sigma
+    above &= ring > 2
+    for other in begin.reshape(-1, 6)[1:]:
+        above &= np.hypot(x - other[0], y - other[1]) > 3 * frame.grid.scale
+    return binary_dilation(above) & (ring > 2)
+
+
 def _clipped_light(frame: Frame, begin: np.ndarray) -> LensLight:
     model = SersicLens(0, len(begin) // 6)
     start = torch.as_tensor(np.concatenate([[1.0, 2.0], np.zeros(6), begin])[None], dtype=frame.data.dtype)
     lower, upper = bounds(model, frame, start[0])
     lower[:8], upper[:8] = start[0, :8], start[0, :8]
     subdivision = Subdivision.uniform(frame.grid, 2, frame.data.dtype)
-    clipped = frame.used
+    clipped = frame.used & torch.as_tensor(~_above_falling_profile(frame, begin))
     image = torch.zeros_like(frame.data)
     for _ in range(5):
         current = Frame(frame.data, frame.sigma, clipped, frame.kernel, frame.grid, frame.corner)
