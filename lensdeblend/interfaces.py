@@ -1,8 +1,9 @@
 """The five abstract classes that method authors subclass.
 
-A method is a frozen dataclass: its fields are its options. Images arrive through `lensdeblend.prepare`, so a method sees a plain
-`~astropy.nddata.NDData` with native floats, a `~astropy.nddata.VarianceUncertainty`, a boolean mask, an odd, centred PSF
-(or None) and a known pixel scale. Where the user handed in ``{band: NDData}`` the method receives that mapping.
+A method is a frozen dataclass: its fields are its options. Images arrive through `lensdeblend.prepare`, so a method
+sees a plain `~astropy.nddata.NDData` with native floats, a `~astropy.nddata.VarianceUncertainty`, a boolean mask, an
+odd, centred PSF (or None) and a known pixel scale. Where the user handed in ``{band: NDData}`` the method receives
+that mapping.
 """
 
 from __future__ import annotations
@@ -54,10 +55,13 @@ class Deblender(ABC):
     def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
         """Return one image and one catalogue row a galaxy.
 
-        ``segmentation`` is a photutils ``SegmentationImage`` or None; ``positions`` an (n, 2) array of pixel (x, y) or None.
+        ``segmentation`` is a photutils ``SegmentationImage`` or None; ``positions`` an (n, 2) array of pixel (x, y)
+        or None.
         """
 
-    def deblend_batch(self, images: Sequence[Image], segmentations, positions, rng: np.random.Generator) -> list[Deblending]:
+    def deblend_batch(
+        self, images: Sequence[Image], segmentations, positions, rng: np.random.Generator
+    ) -> list[Deblending]:
         """Return one `Deblending` an image."""
         segmentations = segmentations or [None] * len(images)
         positions = positions or [None] * len(images)

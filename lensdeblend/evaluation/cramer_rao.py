@@ -1,8 +1,8 @@
 r"""The Cramér-Rao bound: the smallest errors that any unbiased estimate can have on an image.
 
-For Gaussian noise of known variance the Fisher matrix is :math:`F = J^T C^{-1} J` with the Jacobian :math:`J` of the noise-free image
-by all parameters, fluxes included, at the truth; the bound on the covariance is :math:`F^{-1}` (Rao 1945, Cramér 1946; for images
-e.g. 2013PASP..125..580M).
+For Gaussian noise of known variance the Fisher matrix is :math:`F = J^T C^{-1} J` with the Jacobian :math:`J` of the
+noise-free image by all parameters, fluxes included, at the truth; the bound on the covariance is :math:`F^{-1}` (Rao
+1945, Cramér 1946; for images e.g. 2013PASP..125..580M).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def cramer_rao_bound(simulation: Simulation) -> QTable:
     Parameters
     ----------
     simulation : `~lensdeblend.results.Simulation`
-        Of one `~lensdeblend.scenes.EPL` or `~lensdeblend.scenes.SIE`, at most one `~lensdeblend.scenes.Shear`, Sérsic sources and Sérsic lens light,
-        with noise.
+        Of one `~lensdeblend.scenes.EPL` or `~lensdeblend.scenes.SIE`, at most one `~lensdeblend.scenes.Shear`, Sérsic
+        sources and Sérsic lens light, with noise.
 
     Returns
     -------
     `~astropy.table.QTable`
-        One row: the smallest standard deviation of ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``, ``center_y``, ``gamma1``,
-        ``gamma2`` when everything else about lens, source and lens light is unknown too.
+        One row: the smallest standard deviation of ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``,
+        ``center_y``, ``gamma1``, ``gamma2`` when everything else about lens, source and lens light is unknown too.
 
     Raises
     ------
@@ -52,7 +52,8 @@ def cramer_rao_bound(simulation: Simulation) -> QTable:
     >>> from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic
     >>> scene = Scene([EPL(1 * u.arcsec, e1=0.1)], sources=[Sersic(50, 0.2 * u.arcsec, center_x=0.1 * u.arcsec)])
     >>> noisy, noisier = (
-    ...     Observation(0.1 * u.arcsec, (40, 40), GaussianPSF(0.15 * u.arcsec), background_rms=rms) for rms in (0.1, 0.2)
+    ...     Observation(0.1 * u.arcsec, (40, 40), GaussianPSF(0.15 * u.arcsec), background_rms=rms)
+    ...     for rms in (0.1, 0.2)
     ... )
     >>> low, high = (cramer_rao_bound(simulate(scene, o, seed=1))["theta_E"][0] for o in (noisy, noisier))
     >>> round(float(high / low), 6)

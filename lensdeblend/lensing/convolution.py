@@ -12,8 +12,8 @@ __all__ = ["Convolution"]
 class Convolution:
     """Convolve images with one kernel, or with one kernel an image.
 
-    Light from outside the frame is seen when the images carry a border: `__call__` takes images padded by ``border`` pixels
-    on each side and returns the frame itself.
+    Light from outside the frame is seen when the images carry a border: `__call__` takes images padded by ``border``
+    pixels on each side and returns the frame itself.
 
     Parameters
     ----------

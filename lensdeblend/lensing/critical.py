@@ -27,9 +27,9 @@ def inverse_magnification(x: Tensor, y: Tensor, lens: Tensor) -> Tensor:
 def critical_curves(lens: Tensor, *, angles: int = 181, radii: int = 160, reach: float = 3.0) -> list[np.ndarray]:
     """Critical curves as (points, 4) arrays of x, y in the lens plane and x, y of the caustic in the source plane.
 
-    The determinant is sampled along rays from the lens centre out to ``reach`` Einstein radii; its outermost zero is the tangential
-    curve, the one inside, where there is one on every ray, the radial curve. A lens whose outermost zero jumps between rays has
-    critical curves that no ray from its centre crosses once; then there are none here.
+    The determinant is sampled along rays from the lens centre out to ``reach`` Einstein radii; its outermost zero is
+    the tangential curve, the one inside, where there is one on every ray, the radial curve. A lens whose outermost
+    zero jumps between rays has critical curves that no ray from its centre crosses once; then there are none here.
     """
     lens = lens.double()
     theta_E, cx, cy = float(lens[0]), float(lens[4]), float(lens[5])

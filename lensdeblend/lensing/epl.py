@@ -1,8 +1,8 @@
 r"""Deflection of the elliptical power law, and its derivatives by every parameter.
 
-With complex positions :math:`z = x + iy` from the centre, ellipticity :math:`\epsilon = e_1 + i e_2`, slope
-:math:`t = \gamma - 1` and :math:`\zeta = z - \epsilon z^*`, the angular series of Tessore & Metcalf (2015) takes a form without
-angles or axis ratios, smooth through :math:`\epsilon = 0`:
+With complex positions :math:`z = x + iy` from the centre, ellipticity :math:`\epsilon = e_1 + i e_2`, slope :math:`t
+= \gamma - 1` and :math:`\zeta = z - \epsilon z^*`, the angular series of Tessore & Metcalf (2015) takes a form
+without angles or axis ratios, smooth through :math:`\epsilon = 0`:
 
 .. math::
 
@@ -12,8 +12,9 @@ angles or axis ratios, smooth through :math:`\epsilon = 0`:
 
     S(w) = \sum_n c_n w^n, \qquad c_0 = 1, \quad c_n = c_{n-1}\, \frac{2n - (2 - t)}{2n + (2 - t)}.
 
-Since :math:`|w| = |\epsilon|`, the number of terms follows from the ellipticity alone. The series has real coefficients, so it is
-summed by Clenshaw's recurrence in two real accumulators (Tessore & Metcalf 2015, 2015A&A...580A..79T).
+Since :math:`|w| = |\epsilon|`, the number of terms follows from the ellipticity alone. The series has real
+coefficients, so it is summed by Clenshaw's recurrence in two real accumulators (Tessore & Metcalf 2015,
+2015A&A...580A..79T).
 """
 
 from __future__ import annotations
@@ -187,7 +188,8 @@ def epl_jacobian(
     shrink = -t / (1 - modulus2)
     derivatives = [
         alpha * (t / theta_E),
-        amplitude * zeta * series_by_t + alpha * (torch.log(theta_E) + 0.5 * torch.log1p(-modulus2) - 0.5 * log_length2),
+        amplitude * zeta * series_by_t
+        + alpha * (torch.log(theta_E) + 0.5 * torch.log1p(-modulus2) - 0.5 * log_length2),
         by_epsilon_conj - first - second + alpha * (shrink * e1),
         -1j * (by_epsilon_conj + first - second) + alpha * (shrink * e2),
         -(by_zeta * (1 - epsilon) + by_zeta_conj * (1 - epsilon.conj())),

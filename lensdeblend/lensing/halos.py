@@ -70,7 +70,9 @@ def _nfw_mass(s: Tensor) -> Tensor:
     return torch.where(deep, series, torch.log(outer / 2) + _nfw_f(outer))
 
 
-def nfw(x: Tensor, y: Tensor, Rs: Tensor, alpha_Rs: Tensor, center_x: Tensor, center_y: Tensor) -> tuple[Tensor, Tensor]:
+def nfw(
+    x: Tensor, y: Tensor, Rs: Tensor, alpha_Rs: Tensor, center_x: Tensor, center_y: Tensor
+) -> tuple[Tensor, Tensor]:
     """Deflection of an NFW halo (Navarro, Frenk & White 1997ApJ...490..493N) with deflection ``alpha_Rs`` at ``Rs``."""
     dx, dy = x - center_x, y - center_y
     s = torch.sqrt(dx * dx + dy * dy + 1e-18) / Rs

@@ -1,7 +1,8 @@
 """Damped least squares for many starts at once, the linear amplitudes solved at every step.
 
-Levenberg-Marquardt with Marquardt's scaling; amplitudes are eliminated as in variable projection (Golub & Pereyra 1973), in the
-approximation of Kaufman: the joint normal equations give the step of the other parameters, then the amplitudes are solved anew.
+Levenberg-Marquardt with Marquardt's scaling; amplitudes are eliminated as in variable projection (Golub & Pereyra
+1973), in the approximation of Kaufman: the joint normal equations give the step of the other parameters, then the
+amplitudes are solved anew.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ __all__ = ["Fit", "Linearisation", "levenberg_marquardt", "nonnegative_amplitude
 class Linearisation:
     """A model at given parameters, in units of the noise.
 
-    ``basis`` (starts, K, M): each component at amplitude 1. ``slopes`` (starts, F, M): the derivatives that are not zero;
-    ``components`` and ``columns`` (F,) say of which component by which parameter.
+    ``basis`` (starts, K, M): each component at amplitude 1. ``slopes`` (starts, F, M): the derivatives that are not
+    zero; ``components`` and ``columns`` (F,) say of which component by which parameter.
     """
 
     basis: Tensor

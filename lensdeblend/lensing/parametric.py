@@ -1,7 +1,7 @@
 """A strong lens made of parameters: power law and shear in front, Sérsic sources behind, Sérsic lens light.
 
-Images and all their derivatives at once, for many parameter sets: the chain rule by hand, since every factor is known in closed
-form (`epl_jacobian`, `sersic_jacobian`), at a tenth of the cost of forward-mode differentiation.
+Images and all their derivatives at once, for many parameter sets: the chain rule by hand, since every factor is known
+in closed form (`epl_jacobian`, `sersic_jacobian`), at a tenth of the cost of forward-mode differentiation.
 """
 
 from __future__ import annotations

@@ -12,14 +12,15 @@ from torch import Tensor
 
 __all__ = ["Block", "PixelGrid", "Subdivision", "refine"]
 
-# Points worked on at once: arrays of this length stay in a core's cache and below the size at which allocation gets slow.
+# Points worked on at once: arrays of this length stay in a core's cache, below the size at which allocation is slow.
 _BLOCK_POINTS = 8192
 _DEEPEST = 12
 
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """Pixel centres of an image in arcsec, with ``border`` more pixels on every side; ``centre`` is where its middle lies."""
+    """Pixel centres of an image in arcsec, with ``border`` more pixels on every side; ``centre`` is where its middle
+    lies."""
 
     shape: tuple[int, int]
     scale: float
@@ -135,7 +136,8 @@ class Subdivision:
         return iter(self.blocks)
 
     def render(self, brightness: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Average ``brightness(x, y)`` (..., points) over each pixel: (..., ny, nx), border included; 0 where there is no cell."""
+        """Average ``brightness(x, y)`` (..., points) over each pixel: (..., ny, nx), border included; 0 where there
+        is no cell."""
         image = None
         for block in self.blocks:
             values = block.average(brightness(block.x, block.y))

@@ -36,7 +36,8 @@ def dress(
     components = _components_on_image(image, frame, fit)
     model = components.sum(0)
     if noise is not None:
-        image = like(image, image.data, uncertainty=VarianceUncertainty(noise.sigma(model) ** 2), mask=image.mask, meta=image.meta)
+        variance = VarianceUncertainty(noise.sigma(model) ** 2)
+        image = like(image, image.data, uncertainty=variance, mask=image.mask, meta=image.meta)
     good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
     with np.errstate(invalid="ignore", divide="ignore"):
         residual = np.where(good, (image.data - model) / np.sqrt(image.uncertainty.array), 0.0)

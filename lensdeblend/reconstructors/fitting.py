@@ -1,4 +1,5 @@
-"""From a frame to the best parametric lens: many blurred starts, fewer sharp ones, one fit on adaptively divided pixels."""
+"""From a frame to the best parametric lens: many blurred starts, fewer sharp ones, one fit on adaptively divided
+pixels."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ _SAME_MINIMUM = 1.0
 class LensFit:
     """The best parameters, their normal matrix, and the forward model they belong to.
 
-    ``residual`` is over the unmasked pixels, in sigma; ``shown`` marks those of them where the sources exceed two sigma.
+    ``residual`` is over the unmasked pixels, in sigma; ``shown`` marks those of them where the sources exceed two
+    sigma.
     """
 
     model: SersicLens
@@ -74,7 +76,8 @@ def degrees_of_freedom(lens: ParametricLens, model: SersicLens) -> int:
 
 
 def is_good(fit: LensFit) -> bool:
-    """Whether the reduced chi-square lies within three sigma of 1, or below: over all pixels, and over those where the source shows.
+    """Whether the reduced chi-square lies within three sigma of 1, or below: over all pixels, and over those where
+    the source shows.
 
     The second catches a source that does not fit in an image that is mostly empty, or whose noise is overstated.
     """
@@ -89,7 +92,8 @@ def is_good(fit: LensFit) -> bool:
 
 def fit_lens(
     frame: Frame, model: SersicLens, rng: np.random.Generator, *, draws: int = 256, starts: int = 12, rounds: int = 3,
-    priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: LensLight | None = None, hopeless: float = np.inf,
+    priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: LensLight | None = None,
+    hopeless: float = np.inf,
 ) -> LensFit | None:
     """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor.
 
@@ -144,7 +148,8 @@ def _distinct(parameters: Tensor, count: int) -> Tensor:
 
 
 def _polish(frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarray, priors) -> LensFit:
-    """Fit sharp images: the candidates in single precision on evenly divided pixels, the best one adaptively in double."""
+    """Fit sharp images: the candidates in single precision on evenly divided pixels, the best one adaptively in
+    double."""
     lower, upper = bounds(model, single, torch.as_tensor(candidates[0]))
     mean, weight = priors(model) if priors else (None, None)
     single_priors = {} if mean is None else {"prior_mean": mean.float(), "prior_weight": weight.float()}
@@ -173,9 +178,8 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
     )
     parameters, amplitudes = fit.parameters, fit.amplitudes
     for _ in range(passes):
-        subdivision = refine(
-            frame.grid, _brightness(model, parameters, amplitudes, frame.grid.scale), _tolerance(frame), used=frame.reachable
-        )
+        brightness = _brightness(model, parameters, amplitudes, frame.grid.scale)
+        subdivision = refine(frame.grid, brightness, _tolerance(frame), used=frame.reachable)
         lens = ParametricLens(model, subdivision, frame.convolution, frame.weight)
         fit = levenberg_marquardt(
             lens.linearise, frame.weighted_data, parameters, lower, upper, prior_mean=mean, prior_weight=weight,

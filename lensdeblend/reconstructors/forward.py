@@ -1,17 +1,19 @@
 r"""Parametric reconstruction: a damped least-squares fit of lens and source through the point-spread function.
 
-The model is an elliptical power law with external shear in front of one or two Sérsic sources, and up to two Sérsics of lens light:
+The model is an elliptical power law with external shear in front of one or two Sérsic sources, and up to two Sérsics
+of lens light:
 
 .. math::
 
-    I(\theta) = \mathrm{PSF} \otimes \Big[\sum_k a_k\, S_k\big(\theta - \alpha(\theta)\big) + \sum_j b_j\, L_j(\theta)\Big].
+    I(\theta) = \mathrm{PSF} \otimes
+    \Big[\sum_k a_k\, S_k\big(\theta - \alpha(\theta)\big) + \sum_j b_j\, L_j(\theta)\Big].
 
-The amplitudes :math:`a_k, b_j \ge 0` are solved linearly at every step (variable projection: Golub & Pereyra 2003InvPr..19R...1G);
-the rest by Levenberg-Marquardt with derivatives in closed form. Many starts, read off the image, run as one batch; the poor ones are
-dropped. Each pixel is divided as finely as its light needs.
+The amplitudes :math:`a_k, b_j \ge 0` are solved linearly at every step (variable projection: Golub & Pereyra
+2003InvPr..19R...1G); the rest by Levenberg-Marquardt with derivatives in closed form. Many starts, read off the
+image, run as one batch; the poor ones are dropped. Each pixel is divided as finely as its light needs.
 
-Errors are those of the Laplace approximation: the inverse of the normal matrix at the best fit, which is the Cramér-Rao bound of the
-model there. Where the fit is flagged they should not be trusted.
+Errors are those of the Laplace approximation: the inverse of the normal matrix at the best fit, which is the
+Cramér-Rao bound of the model there. Where the fit is flagged they should not be trusted.
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ class Forward(Reconstructor):
     Parameters
     ----------
     sources : {"auto", 1, 2}
-        Sérsic components of the source. ``"auto"`` adds the second where one leaves a reduced chi-square more than three sigma above 1
-        and the Bayesian information criterion improves by more than 10.
+        Sérsic components of the source. ``"auto"`` adds the second where one leaves a reduced chi-square more than
+        three sigma above 1 and the Bayesian information criterion improves by more than 10.
     lens_light : {"auto", 0, 1, 2}
         Sérsic components of the lens galaxy; ``"auto"`` chooses by the same rule.
     draws : int
@@ -64,26 +66,28 @@ class Forward(Reconstructor):
     rounds : int
         How often to widen the search while the fit stays poor.
     radius : float or None
-        Arcsec from the image centre within which the lens lies. What photutils detects further out is masked as a neighbour, so is all
-        beyond 1.5 times this, and the median of the empty sky is taken off (``meta["sky"]``). None takes an image that reaches no more than 5.5 arcsec from its centre whole; in a wider one the radius
-        is read off the brightest arc.
+        Arcsec from the image centre within which the lens lies. What photutils detects further out is masked as a
+        neighbour, so is all beyond 1.5 times this, and the median of the empty sky is taken off (``meta["sky"]``).
+        None takes an image that reaches no more than 5.5 arcsec from its centre whole; in a wider one the radius is
+        read off the brightest arc.
     gamma_prior : (float, float) or None
-        Mean and standard deviation of a Gaussian prior on the slope, by default wider than the slopes of the SLACS lenses (2.08 with scatter
-        0.16: Auger et al. 2010ApJ...724..511A); None for none.
+        Mean and standard deviation of a Gaussian prior on the slope, by default wider than the slopes of the SLACS
+        lenses (2.08 with scatter 0.16: Auger et al. 2010ApJ...724..511A); None for none.
     ellipticity_prior, shear_prior : float or None
-        Standard deviation of Gaussian priors about 0 on each of ``e1``, ``e2`` and each of ``gamma1``, ``gamma2``; None for none.
+        Standard deviation of Gaussian priors about 0 on each of ``e1``, ``e2`` and each of ``gamma1``, ``gamma2``;
+        None for none.
     posterior : {"laplace", "hmc"}
         How ``samples`` are drawn: from the Laplace approximation, or by a short Hamiltonian Monte Carlo run from it.
     samples : int
         Number of posterior samples; 0 for none.
     device : str
-        ``"auto"`` or a torch device. The fit of one lens is small: the CPU is the faster for it, and what ``"auto"`` takes.
+        ``"auto"`` or a torch device. The fit of one lens is small: the CPU is the faster for it, and what ``"auto"``
+        takes.
 
     Notes
-    -----
-    A noise map that was computed from the noisy data themselves (an exact linear function of them) biases chi-square and flux. It is
-    recognised; the variance is then computed anew from the model by the same law, is found in the result's ``image``, and
-    ``meta["variance"]`` says so.
+    ----- A noise map that was computed from the noisy data themselves (an exact linear function of them) biases
+    chi-square and flux. It is recognised; the variance is then computed anew from the model by the same law, is found
+    in the result's ``image``, and ``meta["variance"]`` says so.
 
     References
     ----------
@@ -133,7 +137,8 @@ class Forward(Reconstructor):
                 raise ValueError(f"{name} must be {what}, or None; got {value!r}")
         if self.gamma_prior is not None and not _is_gaussian(self.gamma_prior):
             raise ValueError(
-                f"gamma_prior must be (mean, standard deviation) with a positive second, or None; got {self.gamma_prior!r}"
+                "gamma_prior must be (mean, standard deviation) with a positive second, or None; "
+                f"got {self.gamma_prior!r}"
             )
         if self.device not in ("auto", "cpu"):
             raise ValueError(f"forward runs on the CPU: device must be 'auto' or 'cpu'; got {self.device!r}")
@@ -148,14 +153,17 @@ class Forward(Reconstructor):
         """
         if isinstance(image, Mapping):
             raise ValueError(
-                f"forward fits one band at a time; got the bands {', '.join(image)}: hand in one of them, such as image[{next(iter(image))!r}]"
+                f"forward fits one band at a time; got the bands {', '.join(image)}: hand in one of them, "
+                f"such as image[{next(iter(image))!r}]"
             )
         _check_pixels(image)
         with torch.no_grad():
             noise = estimated_from_data(image)
             region = lens_region(image, self.radius)
             if region is not None:
-                image = like(image, image.data - region.sky, uncertainty=image.uncertainty, mask=region.mask, meta=image.meta)
+                image = like(
+                    image, image.data - region.sky, uncertainty=image.uncertainty, mask=region.mask, meta=image.meta
+                )
                 _check_pixels(image)
             frame = Frame.of(image)
             if noise is not None:
@@ -204,8 +212,8 @@ class Forward(Reconstructor):
     ) -> LensFit | None:
         """Fit without lens light; None where that was only tried, since a galaxy seems to show, and does not fit.
 
-        An image of the source near the centre looks like a galaxy, and a galaxy put there fits as well as the right lens: the data are
-        asked first whether they need one.
+        An image of the source near the centre looks like a galaxy, and a galaxy put there fits as well as the right
+        lens: the data are asked first whether they need one.
         """
         if not only_if_good:
             return self._fit(frame, model, rng)
@@ -222,7 +230,8 @@ class Forward(Reconstructor):
     ) -> LensFit:
         single = SersicLens(1, model.lens_lights)
         fit = fit_lens(
-            frame, single, rng, draws=self.draws, starts=self.starts, rounds=self.rounds, priors=self._priors, light=light
+            frame, single, rng, draws=self.draws, starts=self.starts, rounds=self.rounds, priors=self._priors,
+            light=light,
         )
         return fit if model.sources == 1 else self._extend(frame, fit, model, rng)
 

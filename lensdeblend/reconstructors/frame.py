@@ -51,8 +51,8 @@ class Frame:
         kernel = None if image.psf is None else torch.as_tensor(np.asarray(image.psf), dtype=dtype)
         grid = PixelGrid(data.shape, scale, 0 if kernel is None else _border(image.psf), centre)
         return cls(
-            torch.as_tensor(data, dtype=dtype), torch.as_tensor(sigma, dtype=dtype), torch.as_tensor(used), kernel, grid,
-            (int(rows[0]), int(columns[0])),
+            torch.as_tensor(data, dtype=dtype), torch.as_tensor(sigma, dtype=dtype), torch.as_tensor(used), kernel,
+            grid, (int(rows[0]), int(columns[0])),
         )
 
     def to(self, dtype: torch.dtype) -> Frame:
@@ -118,9 +118,9 @@ class PhotonNoise:
 def estimated_from_data(image: NDData) -> PhotonNoise | None:
     """The law by which the variance was computed from the noisy data themselves, or None where it was not.
 
-    Such a variance is too small where the noise is negative and too large where it is positive: chi-square comes out above 1 for
-    the true model, and fits come out low (Neyman's chi-square). It shows as a variance that is an exact linear function of the data,
-    which an expected variance never is.
+    Such a variance is too small where the noise is negative and too large where it is positive: chi-square comes out
+    above 1 for the true model, and fits come out low (Neyman's chi-square). It shows as a variance that is an exact
+    linear function of the data, which an expected variance never is.
     """
     good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
     data, variance = image.data[good].astype(float), image.uncertainty.array[good].astype(float)

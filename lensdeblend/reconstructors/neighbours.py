@@ -24,7 +24,8 @@ _FEWEST_SKY_PIXELS = 200
 
 @dataclass(frozen=True)
 class LensRegion:
-    """Pixels to leave out of a fit (True), the radius in arcsec within which the lens lies, and the level of the empty sky."""
+    """Pixels to leave out of a fit (True), the radius in arcsec within which the lens lies, and the level of the
+    empty sky."""
 
     mask: np.ndarray
     radius: float
@@ -34,10 +35,10 @@ class LensRegion:
 def lens_region(image: NDData, radius: float | None = None) -> LensRegion | None:
     """Find the lens around the centre of an image and mask what does not belong to it.
 
-    Sources are detected by photutils 2 sigma above the noise. With ``radius`` (arcsec) given, those whose nearest pixel lies further
-    from the centre are masked, and so is everything beyond 1.5 times ``radius``. Left out, a small image is taken whole (None); in
-    a wide one the radius reaches just past the brightest tangentially elongated source, the arc, or where there is none past the
-    central source.
+    Sources are detected by photutils 2 sigma above the noise. With ``radius`` (arcsec) given, those whose nearest
+    pixel lies further from the centre are masked, and so is everything beyond 1.5 times ``radius``. Left out, a small
+    image is taken whole (None); in a wide one the radius reaches just past the brightest tangentially elongated
+    source, the arc, or where there is none past the central source.
     """
     scale = pixel_scale(image).to_value(u.arcsec)
     reach = 0.5 * max(image.data.shape) * scale

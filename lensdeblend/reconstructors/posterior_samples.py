@@ -44,7 +44,8 @@ def hamiltonian_samples(
     fit: LensFit, frame: Frame, count: int, rng: np.random.Generator, priors, *, chains: int = 8, leaps: int = 6,
     warm_up: int = 15,
 ) -> np.ndarray:
-    """Hamiltonian Monte Carlo (Duane et al. 1987PhLB..195..216D) in the coordinates in which the Laplace approximation is round.
+    """Hamiltonian Monte Carlo (Duane et al. 1987PhLB..195..216D) in the coordinates in which the Laplace
+    approximation is round.
 
     Flat priors within the bounds, and the Gaussian ones of the fit; amplitudes are sampled along.
     """

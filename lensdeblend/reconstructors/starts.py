@@ -73,8 +73,8 @@ def find_arcs(frame: Frame, center: tuple[float, float]) -> Arcs:
 def draw_starts(arcs: Arcs, count: int, rng: np.random.Generator, *, spread: float = 1.0) -> np.ndarray:
     """Random lens and source parameters that the arcs allow: (count, 14).
 
-    The mass is drawn at random about an isothermal lens whose Einstein radius is the arcs' mean radius; the source lies where
-    the arcs, traced back through it, meet.
+    The mass is drawn at random about an isothermal lens whose Einstein radius is the arcs' mean radius; the source
+    lies where the arcs, traced back through it, meet.
     """
     theta_E = arcs.radius * np.exp(rng.normal(0, 0.12 * spread, count))
     gamma = rng.normal(2.0, 0.05 * spread, count)
@@ -97,7 +97,9 @@ def draw_starts(arcs: Arcs, count: int, rng: np.random.Generator, *, spread: flo
     return np.concatenate([lens, np.stack([source_x, source_y, np.log(radius), np.log(n), f1, f2], 1)], 1)
 
 
-def rank_starts(frame: Frame, starts: np.ndarray, *, blur: float = 1.0, batch: int = 16) -> tuple[np.ndarray, np.ndarray]:
+def rank_starts(
+    frame: Frame, starts: np.ndarray, *, blur: float = 1.0, batch: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
     """Order starts by the chi-square of the blurred image, best first; also returns the values."""
     lens = blurred_lens(frame, SersicLens(1, 0), blur)
     data = blurred_data(frame, blur)
@@ -121,8 +123,8 @@ def blurred_lens(frame: Frame, model: SersicLens, blur: float) -> ParametricLens
         kernel = np.pad(frame.kernel.double().numpy(), pad)
     kernel = torch.as_tensor(gaussian_filter(kernel, blur, mode="constant"), dtype=frame.data.dtype)
     return ParametricLens(
-        model, Subdivision.uniform(frame.grid, 1, frame.data.dtype), Convolution(kernel, frame.grid.shape, frame.grid.border),
-        frame.weight,
+        model, Subdivision.uniform(frame.grid, 1, frame.data.dtype),
+        Convolution(kernel, frame.grid.shape, frame.grid.border), frame.weight,
     )
 
 
@@ -202,7 +204,8 @@ def clipped_chi2(frame: Frame, image: Tensor, where: Tensor | None = None) -> fl
 def _above_falling_profile(frame: Frame, begin: np.ndarray) -> np.ndarray:
     """Pixels three sigma above a profile that only falls: arcs, whatever part of a ring they fill.
 
-    The profile is the running minimum of the medians over rings around the first component. Around the others nothing counts.
+    The profile is the running minimum of the medians over rings around the first component. Around the others nothing
+    counts.
     """
     x, y = frame.positions()
     data, sigma, used = frame.data.double().numpy(), frame.sigma.double().numpy(), frame.used.numpy()
@@ -230,7 +233,9 @@ def _clipped_light(frame: Frame, begin: np.ndarray) -> LensLight:
     for _ in range(5):
         current = Frame(frame.data, frame.sigma, clipped, frame.kernel, frame.grid, frame.corner)
         lens = ParametricLens(model, subdivision, frame.convolution, current.weight)
-        fit = levenberg_marquardt(lens.linearise, current.weighted_data, start, lower, upper, iterations=10, tolerance=3.0)
+        fit = levenberg_marquardt(
+            lens.linearise, current.weighted_data, start, lower, upper, iterations=10, tolerance=3.0
+        )
         start = fit.parameters
         image = (fit.amplitudes[:, :, None, None] * lens.images(start)).sum((0, 1))
         outlier = ((frame.data - image) / frame.sigma > 3) & frame.used

@@ -65,8 +65,8 @@ class Reconstruction(Result):
     unlensed : NDData
         That source as it would be seen unlensed: input grid, input PSF.
     parameters : QTable
-        One row: ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``, ``center_y``, ``gamma1``, ``gamma2`` and what else the method
-        fits, each with a ``_err`` column (NaN where the method has no error).
+        One row: ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``, ``center_y``, ``gamma1``, ``gamma2`` and what
+        else the method fits, each with a ``_err`` column (NaN where the method has no error).
     covariance : ndarray or None
         Of the parameters, in the order of ``parameters`` (without the ``_err`` columns), angles in arcsec.
     samples : QTable or None
@@ -109,8 +109,8 @@ class Deblending(Result):
     shares : list of NDData or of {band: NDData}
         The data divided among the sources; they sum to the data.
     catalog : QTable
-        ``id``, ``x``, ``y``, ``sky`` where there is a WCS, ``flux``, ``flux_err``, ``e1``, ``e2``, ``radius``, ``blendedness``, ``flags``;
-        one row a source; ``flux`` is a column a band for several bands.
+        ``id``, ``x``, ``y``, ``sky`` where there is a WCS, ``flux``, ``flux_err``, ``e1``, ``e2``, ``radius``,
+        ``blendedness``, ``flags``; one row a source; ``flux`` is a column a band for several bands.
     segmentation : photutils.segmentation.SegmentationImage or None
     model, residual : NDData
         Forward model; (data - model) / sigma.

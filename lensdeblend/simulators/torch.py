@@ -1,6 +1,7 @@
 """Lenses and blends by our own physics in torch: batched, on CPU or GPU.
 
-The deflections and profiles are those of `lensdeblend.lensing`; scenes made of the same kinds of components are rendered together.
+The deflections and profiles are those of `lensdeblend.lensing`; scenes made of the same kinds of components are
+rendered together.
 """
 
 from __future__ import annotations
@@ -191,7 +192,8 @@ class Torch(Simulator):
     def _stack(self, components: Sequence, names: Sequence[str]) -> list[Tensor]:
         """Each field of like components, one row a scene: (scenes, 1), or (scenes, n) for subhaloes."""
         return [
-            torch.as_tensor(np.stack([np.atleast_1d(_number(c, name)) for c in components]), **self._kind) for name in names
+            torch.as_tensor(np.stack([np.atleast_1d(_number(c, name)) for c in components]), **self._kind)
+            for name in names
         ]
 
     def _deflection(self, masses: Sequence[Sequence]) -> Points | None:
@@ -307,4 +309,6 @@ def _check(scene: Scene) -> None:
         if type(component) not in _DEFLECTIONS:
             raise ValueError(f"the torch simulator knows no deflection of {type(component).__name__}")
     if scene.is_lens and any(isinstance(part, PointSource) for galaxy in scene.galaxies for part in galaxy.components):
-        raise ValueError("a PointSource behind a lens is not supported; use a small Gaussian, or put it into lens_light")
+        raise ValueError(
+            "a PointSource behind a lens is not supported; use a small Gaussian, or put it into lens_light"
+        )
