@@ -161,7 +161,7 @@ def _points(count: int, rule: str) -> tuple[np.ndarray, np.ndarray]:
 
 def refine(
     grid: PixelGrid, brightness: Callable[[Tensor, Tensor], Tensor], tolerance: Tensor, *, used: Tensor | None = None,
-    points: int = 2, dtype=torch.float64, device="cpu",
+    points: int = 2, shared: bool = False, dtype=torch.float64, device="cpu",
 ) -> Subdivision:
     """Cut pixels into quarters, and these again, until cutting changes no pixel's average by more than ``tolerance``.
 
@@ -175,6 +175,9 @@ def refine(
         Pixels to sample; the others get no cell.
     points : int
         Sample points a side of each cell.
+    shared : bool
+        Whether the cells of a pixel share its tolerance, so that their sum keeps it, too. Otherwise each of them may be
+        wrong by as much, and a pixel with a cusp by some ten times that.
 
     Notes
     -----
@@ -191,8 +194,7 @@ def refine(
         together = fine.reshape(*fine.shape[:-1], len(cells), 4).sum(-1)
         change = (together - coarse).abs()
         change = change.reshape(-1, len(cells)).amax(0)
-        # A pixel of many cells adds up their errors.
-        cut = change > tolerance[cells.pixel] * cells.side
+        cut = change > tolerance[cells.pixel] * (cells.side if shared else 1)
         if depth:
             # A cusp can escape the points of one cell, but hardly those of its three siblings as well.
             cut = cut.reshape(-1, 4).any(1).repeat_interleave(4)

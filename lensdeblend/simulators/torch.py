@@ -182,7 +182,8 @@ class Torch(Simulator):
             return brightness(x, y) / peak[:, None]
 
         limit = torch.full((grid.size,), self.precision, **self._kind)
-        return refine(grid, relative, limit, points=self.points, **self._kind).render(brightness) * grid.scale**2
+        cells = refine(grid, relative, limit, points=self.points, shared=True, **self._kind)
+        return cells.render(brightness) * grid.scale**2
 
     def _convolved(self, images: Tensor, grid: PixelGrid, kernel: np.ndarray | None) -> Tensor:
         if kernel is None:
