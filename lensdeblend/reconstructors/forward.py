@@ -31,6 +31,7 @@ from astropy.nddata import NDData
 from lensdeblend.images import like
 from lensdeblend.interfaces import Image, Reconstructor
 from lensdeblend.lensing.parametric import SersicLens
+from lensdeblend.lensing.threads import single_thread
 from lensdeblend.reconstructors.dressing import dress
 from lensdeblend.reconstructors.fitting import LensFit, fit_lens, is_good, light_in_frame, sharpen
 from lensdeblend.reconstructors.frame import Frame, estimated_from_data
@@ -157,7 +158,7 @@ class Forward(Reconstructor):
                 f"such as image[{next(iter(image))!r}]"
             )
         _check_pixels(image)
-        with torch.no_grad():
+        with torch.no_grad(), single_thread():
             noise = estimated_from_data(image)
             region = lens_region(image, self.radius)
             if region is not None:
