@@ -73,7 +73,7 @@ MASSES = {
 
 @pytest.mark.parametrize("kind", MASSES)
 def test_every_kind_of_mass(kind):
-    """A smooth source; point masses make images too small for either code to resolve, so there their deflections count."""
+    """A smooth source; beside point masses lie images too small for either code, so there the deflections count."""
     x, y = np.random.default_rng(3).uniform(-2, 2, (2, 500))
     deflect = Torch()._deflection([MASSES[kind]])
     beta = [axis[0].cpu().numpy() for axis in deflect(*(torch.as_tensor(axis, **Torch()._kind) for axis in (x, y)))]
@@ -163,7 +163,8 @@ def test_what_it_cannot_draw(scene, message):
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"precision": 0}, "precision must be positive; got 0"), ({"points": 1.5}, "points must be a whole positive number"),
+    ({"precision": 0}, "precision must be positive; got 0"),
+    ({"points": 1.5}, "points must be a whole positive number"),
     ({"points": 0}, "points must be a whole positive number; got 0"), ({"dtype": "float16"}, "dtype must be"),
 ])
 def test_bad_options(options, message):
