@@ -84,7 +84,7 @@ def is_good(fit: LensFit) -> bool:
     if fit.reduced_chi2 > 1 + 3 * np.sqrt(2 / fit.degrees_of_freedom):
         return False
     shown = fit.shown
-    count = int(shown.sum()) - len(fit.model.names)
+    count = int(shown.sum())
     if count < _FEWEST_SHOWN:
         return True
     return float((fit.residual[shown] ** 2).sum()) / count < 1 + 3 * np.sqrt(2 / count)
@@ -97,7 +97,7 @@ def fit_lens(
 ) -> LensFit | None:
     """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor.
 
-    None where the blurred fits leave more than ``hopeless`` chi-square a pixel.
+    None where the blurred or the rough sharp fits leave more than ``hopeless`` chi-square a pixel.
     """
     single = frame.to(torch.float32)
     light_start = np.zeros(0)
@@ -114,7 +114,9 @@ def fit_lens(
         if blurred > hopeless * int(frame.used.sum()):
             return best
         candidates = np.concatenate([candidates, np.tile(light_start, (len(candidates), 1))], 1)
-        fit = _polish(frame, single, model, candidates, priors)
+        fit = _polish(frame, single, model, candidates, priors, hopeless)
+        if fit is None:
+            return best
         log.debug("round %d: reduced chi-square %.4f", attempt, fit.reduced_chi2)
         found_again = best is not None and abs(fit.chi2 - best.chi2) < _SAME_MINIMUM
         if best is None or fit.chi2 < best.chi2:
@@ -147,7 +149,9 @@ def _distinct(parameters: Tensor, count: int) -> Tensor:
     return parameters[kept]
 
 
-def _polish(frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarray, priors) -> LensFit:
+def _polish(
+    frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarray, priors, hopeless: float
+) -> LensFit | None:
     """Fit sharp images: the candidates in single precision on evenly divided pixels, the best one adaptively in
     double."""
     lower, upper = bounds(model, single, torch.as_tensor(candidates[0]))
@@ -159,6 +163,8 @@ def _polish(frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarr
         lens.linearise, single.weighted_data, begin, lower, upper, iterations=10, tolerance=2.0, **single_priors
     )
     order = torch.argsort(fit.objective)
+    if float(fit.objective[order[0]]) > hopeless * len(lens.used):
+        return None
     close = fit.objective[order] < fit.objective[order[0]] * 1.2 + 20
     fits = [
         sharpen(frame, model, fit.parameters[i][None].double(), priors) for i in order[close][:2]

@@ -45,8 +45,8 @@ log = logging.getLogger(__name__)
 
 _FEWEST_PIXELS = 30
 _NOISE_PASSES = 2
-# Chi-square a pixel of the blurred image (0.08 for noise alone) above which sharp fits are not tried.
-_HOPELESS = 2.0
+# Chi-square a pixel above which a model that may be too simple is given up.
+_HOPELESS = 1.5
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,7 @@ class Forward(Reconstructor):
         """Fit, and add components while the data ask for them."""
         sources = 1 if self.sources == "auto" else self.sources
         if self.lens_light == "auto":
-            lights = find_lens_light(frame.to(torch.float32))
-            best = self._plain(frame, SersicLens(sources, 0), rng, only_if_good=bool(lights))
-            if best is None:
-                best = self._fit(frame, SersicLens(sources, len(lights)), rng, lights[-1])
+            best = self._fewest_lights(frame, sources, rng)
         else:
             best = self._fit(frame, SersicLens(sources, self.lens_light), rng)
         while not is_good(best):
@@ -208,23 +205,24 @@ class Forward(Reconstructor):
             best = better
         return best
 
-    def _plain(
-        self, frame: Frame, model: SersicLens, rng: np.random.Generator, *, only_if_good: bool
-    ) -> LensFit | None:
-        """Fit without lens light; None where that was only tried, since a galaxy seems to show, and does not fit.
+    def _fewest_lights(self, frame: Frame, sources: int, rng: np.random.Generator) -> LensFit:
+        """Fit with no lens light, then with as much as shows, and take the first that is good.
 
         An image of the source near the centre looks like a galaxy, and a galaxy put there fits as well as the right
-        lens: the data are asked first whether they need one.
+        lens: so the data are asked first whether they need one.
         """
-        if not only_if_good:
-            return self._fit(frame, model, rng)
-        fit = fit_lens(
-            frame, SersicLens(1, 0), rng, draws=self.draws, starts=self.starts, rounds=1, priors=self._priors,
-            hopeless=_HOPELESS,
-        )
-        if fit is not None and not is_good(fit) and model.sources > 1:
-            fit = self._extend(frame, fit, model, rng)
-        return fit if fit is not None and is_good(fit) else None
+        *fewer, last = [None, *find_lens_light(frame.to(torch.float32))]
+        for light in fewer:
+            model = SersicLens(1, light.components if light else 0)
+            fit = fit_lens(
+                frame, model, rng, draws=self.draws, starts=self.starts, rounds=1, priors=self._priors, light=light,
+                hopeless=_HOPELESS,
+            )
+            if fit is not None and not is_good(fit) and sources > 1:
+                fit = self._extend(frame, fit, SersicLens(sources, model.lens_lights), rng)
+            if fit is not None and is_good(fit):
+                return fit
+        return self._fit(frame, SersicLens(sources, last.components if last else 0), rng, last)
 
     def _fit(
         self, frame: Frame, model: SersicLens, rng: np.random.Generator, light: LensLight | None = None
