@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import fields, replace
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
-from astropy.units import Quantity
 
 from lensdeblend.images import prepare, recast
 from lensdeblend.interfaces import Image
 from lensdeblend.plugins import Resolved, resolve
+from lensdeblend.plugins.provenance import provenance
 from lensdeblend.results import Deblending, Generation, Reconstruction, Result, Simulation, SuperResolution
 from lensdeblend.scenes import Observation, Scene
 
 __all__ = ["deblend", "generate", "reconstruct", "simulate", "superresolve"]
 
 Seed = int | np.random.Generator | None
-
-_NOTED_WHEN_LOADED = ("torch", "lenstronomy", "galsim")
 
 
 def simulate(
@@ -333,7 +327,7 @@ def _finish(verb, expected, results, resolved: Resolved, seed, single: bool, n: 
             raise TypeError(f"{label} must return a {expected.__name__}; got {type(result).__name__}")
     if originals is not None:
         results = [_recast_images(result, original) for result, original in zip(results, originals)]
-    stamp = _provenance(verb, resolved, seed)
+    stamp = provenance(verb, resolved, seed)
     results = [replace(result, meta={**result.meta, **stamp}) for result in results]
     return results[0] if single else results
 
@@ -352,51 +346,3 @@ def _recast(value, original: Image):
     if isinstance(value, (list, tuple)) and any(isinstance(item, (NDData, Mapping)) for item in value):
         return type(value)(_recast(item, original) for item in value)
     return value
-
-
-def _provenance(verb: str, resolved: Resolved, seed: int | None) -> dict[str, Any]:
-    """What made a result, the same on every machine but for the date."""
-    return {
-        "verb": verb,
-        "method": resolved.name,
-        "distribution": resolved.distribution,
-        "options": {field.name: _plain(getattr(resolved.method, field.name)) for field in _options(resolved.method)},
-        "seed": seed,
-        "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        "versions": _versions(resolved.distribution),
-    }
-
-
-def _options(method):
-    return [field for field in fields(method) if field.init] if is_dataclass(method) else []
-
-
-def _versions(distribution: str) -> dict[str, str]:
-    loaded = (name for name in _NOTED_WHEN_LOADED if name in sys.modules)
-    names = ["lensdeblend", "numpy", "astropy", *loaded, distribution]
-    versions = {}
-    for name in dict.fromkeys(names):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def _plain(value):
-    """``value`` as numbers, strings, lists and dicts, without paths or memory addresses."""
-    if isinstance(value, Path):
-        return value.name
-    if isinstance(value, Quantity):
-        return str(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.ndarray):
-        return f"array of shape {value.shape}"
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return type(value).__name__

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Literal
 
@@ -161,11 +161,11 @@ class Forward(Reconstructor):
         with torch.no_grad(), single_thread():
             noise = estimated_from_data(image)
             region = lens_region(image, self.radius)
+            given = image
             if region is not None:
-                image = like(
-                    image, image.data - region.sky, uncertainty=image.uncertainty, mask=region.mask, meta=image.meta
-                )
+                image = _replaced(image, image.data - region.sky, region.mask)
                 _check_pixels(image)
+                noise = noise and noise.above(region.sky)
             frame = Frame.of(image)
             if noise is not None:
                 log.info("the variance was computed from the noisy data: computing it from the model instead")
@@ -180,9 +180,14 @@ class Forward(Reconstructor):
                 draw = laplace_samples if self.posterior == "laplace" else hamiltonian_samples
                 samples = draw(fit, frame, self.samples, rng, self._priors(fit.model))
             result = dress(image, frame, fit, samples, noise)
-            if region is not None:
-                result.meta.update(radius=region.radius, sky=region.sky)
-            return result
+            if region is None:
+                return result
+            return replace(
+                result,
+                model=like(given, result.model.data + region.sky),
+                image=_replaced(result.image, given.data, region.mask),
+                meta={**result.meta, "radius": region.radius, "sky": region.sky},
+            )
 
     def _best(self, frame: Frame, rng: np.random.Generator) -> LensFit:
         """Fit, and add components while the data ask for them."""
@@ -238,24 +243,17 @@ class Forward(Reconstructor):
         """Add the component in which ``model`` exceeds ``fit``, started from what ``fit`` found."""
         if model.lens_lights and not fit.model.lens_lights:
             return self._fit(frame, model, rng)
-        old = fit.parameters
-        size = 8 + 6 * fit.model.sources
+        old, behind_sources = fit.parameters, 8 + 6 * fit.model.sources
+        # Beside what is there: something smaller and steeper, or something larger.
         if model.sources > fit.model.sources:
-            source = old[fit.model.light_columns(0)].clone()
-            begins = []
-            for factor, log_n in ((0.4, 0.3), (2.0, 0.0)):
-                more = source.clone()
-                more[2] += np.log(factor)
-                more[3] = log_n
-                begins.append(torch.cat([old[:size], more, old[size:]]))
+            seed, place, variants = old[fit.model.light_columns(0)], behind_sources, ((0.4, 0.3), (2.0, 0.0))
         else:
-            light = old[size:size + 6].clone()
-            begins = []
-            for factor, log_n in ((0.3, 0.5), (2.5, 0.0)):
-                more = light.clone()
-                more[2] += np.log(factor)
-                more[3] = log_n
-                begins.append(torch.cat([old, more]))
+            seed, place, variants = old[behind_sources:behind_sources + 6], len(old), ((0.3, 0.5), (2.5, 0.0))
+        begins = []
+        for factor, log_n in variants:
+            more = seed.clone()
+            more[2:4] = more.new_tensor([float(seed[2]) + np.log(factor), log_n])
+            begins.append(torch.cat([old[:place], more, old[place:]]))
         fits = [sharpen(frame, model, begin[None], self._priors, passes=2) for begin in begins]
         return min(fits, key=lambda f: f.chi2)
 
@@ -269,6 +267,10 @@ class Forward(Reconstructor):
         if self.shear_prior is not None:
             weight[6:8] = self.shear_prior**-2
         return mean, weight
+
+
+def _replaced(image: NDData, data: np.ndarray, mask: np.ndarray) -> NDData:
+    return like(image, data, uncertainty=image.uncertainty, mask=mask, meta=image.meta)
 
 
 def _check_pixels(image: NDData) -> None:

@@ -110,6 +110,10 @@ class PhotonNoise:
     background: float
     per_count: float
 
+    def above(self, sky: float) -> PhotonNoise:
+        """The same for light counted from ``sky``."""
+        return PhotonNoise(self.background + self.per_count * sky, self.per_count)
+
     def sigma(self, light: np.ndarray | Tensor):
         """Standard deviation where the expected light is ``light``."""
         return (self.background + self.per_count * light.clip(-0.9 * self.background / self.per_count)) ** 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 __all__ = ["average_over_pixels"]
 
@@ -49,7 +50,9 @@ def average_over_pixels(
     average, spread = _average(brightness, x, y, pixel_scale, subdivision)
     if precision is not None:
         limit = precision * np.abs(average).max(axis=1, keepdims=True)
-        unresolved = np.flatnonzero((spread > subdivision**2 * limit).any(axis=0))
+        changing = (spread > subdivision**2 * limit).any(axis=0).reshape(shape)
+        # A cusp can escape the points of one pixel, but not of all around it.
+        unresolved = np.flatnonzero(binary_dilation(changing, np.ones((3, 3), bool)))
         while unresolved.size and subdivision < FINEST:
             subdivision *= 2
             finer, _ = _average(brightness, x[unresolved], y[unresolved], pixel_scale, subdivision)
