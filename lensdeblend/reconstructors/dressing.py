@@ -202,7 +202,8 @@ def _flags(fit: LensFit) -> tuple[str, ...]:
         flags.append("poor fit")
     if not bool((fit.amplitudes[:fit.model.sources] > 0).any()):
         flags.append("no source")
-    for name, value, low, high in zip(fit.model.names, fit.parameters, fit.lower, fit.upper):
+    names = [name for name in _natural_names(fit.model) if not name.endswith("_flux")]
+    for name, value, low, high in zip(names, fit.parameters, fit.lower, fit.upper):
         if value <= low or value >= high:
             flags.append(f"at a bound: {name}")
     return tuple(flags)

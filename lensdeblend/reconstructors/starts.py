@@ -135,13 +135,14 @@ def blurred_data(frame: Frame, blur: float) -> Tensor:
 
 
 def central_peak(frame: Frame) -> tuple[int, int]:
-    """Row and column of the brightest smoothed pixel near the middle: where a lens galaxy would be."""
-    smooth = frame.smoothed(1.0)
+    """Row and column of the smoothed peak near the middle, where a lens galaxy would be; the nearer, the likelier."""
     x, y = frame.positions()
     used = frame.used.numpy()
+    distance = np.hypot(x - frame.grid.centre[0], y - frame.grid.centre[1])
     reach = max(0.12 * min(frame.grid.shape), 2) * frame.grid.scale
-    near = used & (np.hypot(x - frame.grid.centre[0], y - frame.grid.centre[1]) < reach)
-    return np.unravel_index(np.argmax(np.where(near if near.any() else used, smooth, -np.inf)), smooth.shape)
+    near = used & (distance < reach)
+    likely = frame.smoothed(1.0) * np.exp(-2 * (distance / reach) ** 2)
+    return np.unravel_index(np.argmax(np.where(near if near.any() else used, likely, -np.inf)), likely.shape)
 
 
 def find_lens_light(frame: Frame) -> list[LensLight]:
