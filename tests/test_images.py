@@ -212,6 +212,27 @@ class TestPrepare:
         with pytest.raises(error, match=message):
             prepare(image(**change))
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"uncertainty": StdDevUncertainty(np.full(SHAPE, "a"))}, "the uncertainty of .* must hold real numbers"),
+            ({"uncertainty": StdDevUncertainty(np.full(SHAPE, 1j))}, "the uncertainty of .* must hold real numbers"),
+            ({"mask": np.full(SHAPE, "bad")}, "mask of the image must hold booleans"),
+        ],
+    )
+    def test_planes_of_another_kind(self, change, message):
+        with pytest.raises(TypeError, match=message):
+            prepare(image(**change))
+
+    def test_a_wcs_without_scale(self):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+        with pytest.raises(ValueError, match="the WCS has no pixel scale: without CDELT"):
+            prepare(image(wcs=wcs))
+        wcs.wcs.cdelt = 0, 0
+        with pytest.raises(ValueError, match="the WCS is broken: .* singular"):
+            prepare(image(wcs=wcs))
+
     def test_masked_in_turn_until_nothing_is_left(self):
         given = image(mask=np.arange(480).reshape(SHAPE) % 2 == 0)
         given.uncertainty.array[given.mask == 0] = 0
@@ -252,12 +273,19 @@ class TestPSF:
             (gaussian((6, 6)), "even size"),
             (np.ones((3, 5, 5)), "two-dimensional; got shape"),
             (np.ones(5), "two-dimensional; got shape"),
+            ([[1, 2], [1]], "rows differ in length"),
+            (np.ma.masked_equal(np.eye(5), 1), "has masked pixels"),
             (gaussian((11, 11), centre=(1, 1)), r"not centred: its peak is at x, y = \(1, 1\),"),
         ],
     )
     def test_refusals(self, psf, message):
         with pytest.raises(ValueError, match=message):
             prepare(image(psf=psf))
+
+    @pytest.mark.parametrize("peak", [1e308, 1e-300])
+    def test_of_any_unit(self, peak):
+        given = gaussian((5, 5))
+        assert_allclose(prepare(image(psf=given * peak / given.max())).psf, given / given.sum())
 
     def test_text_is_no_psf(self):
         with pytest.raises(TypeError, match="array of real numbers"):
@@ -414,6 +442,14 @@ class TestCutout:
             ((image(meta={}), (9, 9), 1 * u.arcsec), ValueError, "a pixel scale is needed"),
             ((image(), (9, 9), 0), ValueError, "at least one whole pixel"),
             ((image(), (9, 9), 2.5), ValueError, "at least one whole pixel"),
+            ((image(), (9, 9), "all"), ValueError, "size must be pixels"),
+            ((image(), (9, 9), (5, 5, 5)), ValueError, "size must be pixels"),
+            ((image(), (9, 9), 3 * u.kg), ValueError, "size must be pixels"),
+            ((image(), (9, 9, 9), 5), ValueError, "position must be"),
+            ((image(), "centre", 5), ValueError, "position must be"),
+            ((image(), (1, 2) * u.arcsec, 5), ValueError, "position must be"),
+            ((image(), (np.nan, 2), 5), ValueError, "position must be finite"),
+            ((image(wcs=celestial()), SkyCoord([1, 2], [1, 2], unit="deg"), 5), ValueError, "one position; got 2"),
         ],
     )
     def test_refusals(self, arguments, error, message):

@@ -73,7 +73,10 @@ def cutout(
     if isinstance(position, SkyCoord):
         if wcs is None or not wcs.has_celestial:
             raise ValueError("the image has no celestial WCS: give the position in pixels, (x, y)")
+        if not position.isscalar:
+            raise ValueError(f"cutout needs one position; got {position.size}")
         position = tuple(float(value) for value in wcs.celestial.world_to_pixel(position))
+    position = _checked_position(position)
     size = _size_in_pixels(image, size)
     data = np.asarray(image.data)
     frame = Cutout2D(np.zeros(data.shape), position, size, wcs=wcs, mode=mode, fill_value=np.nan)
@@ -97,11 +100,26 @@ def cutout(
     )
 
 
+def _checked_position(position) -> tuple[float, float]:
+    try:
+        x, y = (float(value) for value in position)
+    except (TypeError, ValueError):
+        raise ValueError(f"position must be (x, y) in pixels, or a SkyCoord; got {position!r}") from None
+    if not np.isfinite([x, y]).all():
+        raise ValueError(f"position must be finite, and a sky position within the reach of the WCS; got ({x}, {y})")
+    return x, y
+
+
 def _size_in_pixels(image: NDData, size):
     if isinstance(size, Quantity) and size.unit.is_equivalent(u.arcsec):
         size = np.rint((size / pixel_scale(image)).to_value(u.dimensionless_unscaled)).astype(int)
-    elif isinstance(size, Quantity):
+    elif isinstance(size, Quantity) and size.unit.is_equivalent(u.pixel):
         size = size.to_value(u.pixel)
+    elif isinstance(size, Quantity):
+        raise ValueError(f"size must be pixels, (ny, nx) or an angle; got {size}")
+    size = np.asarray(size)
+    if size.dtype.kind not in "iuf" or size.shape not in ((), (1,), (2,)):
+        raise ValueError(f"size must be pixels, (ny, nx) or an angle; got {size!r}")
     size = np.broadcast_to(size, 2)
     if not ((size >= 1) & (size == np.rint(size))).all():
         raise ValueError(f"a cut-out needs a size of at least one whole pixel; got {size}")

@@ -164,6 +164,8 @@ def _mask(image: NDData, what: str) -> np.ndarray:
     if image.mask is None:
         return np.zeros(image.data.shape, dtype=bool)
     mask = np.asarray(image.mask)
+    if mask.dtype.kind not in "biuf":
+        raise TypeError(f"the mask of {what} must hold booleans, True where a pixel is bad; got {mask.dtype}")
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
         raise ValueError(
             f"{what} has a mask of bit planes (largest value {mask.max()}): choose the bad ones with "
@@ -189,7 +191,10 @@ def _variance(image: NDData, data: np.ndarray, mask: np.ndarray, what: str) -> n
             f"{what} has an uncertainty of unknown kind ({type(uncertainty).__name__}): say which it is with "
             "StdDevUncertainty, VarianceUncertainty or InverseVariance"
         )
-    array = np.asarray(uncertainty.array, dtype=np.float64)
+    array = np.asarray(uncertainty.array)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"the uncertainty of {what} must hold real numbers; got {array.dtype}")
+    array = array.astype(np.float64)
     array = broadcast(array, image, "uncertainty", what)
     with np.errstate(all="ignore"):
         # A negative standard deviation would pass for a good one once squared.
@@ -227,7 +232,13 @@ def _background_variance(data: np.ndarray, mask: np.ndarray, what: str) -> np.nd
 def _psf(psf, what: str) -> np.ndarray | None:
     if psf is None:
         return None
-    psf = np.asarray(psf.data if isinstance(psf, NDData) else psf)
+    masked = np.ma.getmask(psf) if isinstance(psf, np.ma.MaskedArray) else getattr(psf, "mask", None)
+    if masked is not None and np.any(masked):
+        raise ValueError(f"the PSF of {what} has masked pixels: fill them in, or cut it out where it has none")
+    try:
+        psf = np.asarray(psf.data if isinstance(psf, NDData) else psf)
+    except ValueError:
+        raise ValueError(f"the PSF of {what} must be a two-dimensional array; its rows differ in length") from None
     if psf.dtype.kind not in "fiu":
         raise TypeError(f"the PSF of {what} must be an array of real numbers; got {psf.dtype}")
     psf = psf.astype(np.float64)
@@ -240,6 +251,7 @@ def _psf(psf, what: str) -> np.ndarray | None:
             f"the PSF of {what} has an even size, {psf.shape}, so no pixel is its centre; resample it onto an odd size "
             "with its peak on the central pixel"
         )
+    psf = psf / (np.abs(psf).max() or 1)
     total = psf.sum()
     if total <= 1e-10 * np.abs(psf).sum():
         raise ValueError(f"the PSF of {what} sums to {total:.4g}: the sum must be positive")

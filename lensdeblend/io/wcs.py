@@ -32,7 +32,7 @@ def read_wcs(header: Header, hdus=None) -> WCS:
         try:
             return WCS(header, fobj=hdus)
         except WcsError as error:
-            raise ValueError(f"the WCS in the header is broken: {error}") from error
+            raise ValueError(f"the WCS in the header is broken: {_reason(error)}") from error
 
 
 def header_of_wcs(wcs: WCS) -> Header:
@@ -60,9 +60,12 @@ def as_fits_wcs(wcs, shape: tuple[int, int]) -> WCS | None:
     if wcs is None:
         return None
     if isinstance(wcs, WCS):
-        if not wcs.has_celestial:
+        try:
+            celestial = wcs.celestial if wcs.has_celestial else None
+        except WcsError as error:
+            raise ValueError(f"the WCS is broken: {_reason(error)}") from error
+        if celestial is None:
             return None
-        celestial = wcs.celestial
         return celestial if celestial.cpdis1 is celestial.det2im1 is None else tangent_wcs(wcs, shape)
     types = [kind or "" for kind in wcs.low_level_wcs.world_axis_physical_types]
     return tangent_wcs(wcs, shape) if any(kind.startswith("pos.") for kind in types) else None
@@ -87,6 +90,11 @@ def tangent_wcs(wcs, shape: tuple[int, int]) -> WCS:
 def square_pixel_scale(wcs: WCS) -> u.Quantity:
     """Return the pixel scale of a celestial WCS in arcsec; ValueError unless pixels are square to one per cent."""
     matrix = wcs.celestial.pixel_scale_matrix
+    if np.array_equal(np.abs(matrix), np.eye(2)):
+        raise ValueError(
+            "the WCS has no pixel scale: without CDELT or CD keys a pixel is one degree wide; set them, or remove the "
+            "WCS and give the pixel scale itself"
+        )
     x, y = (proj_plane_pixel_scales(wcs.celestial) * u.deg).to_value(u.arcsec)
     if not (np.isfinite([x, y]).all() and min(x, y) > 0):
         raise ValueError(f"the WCS has pixel scales of {x:.4g} and {y:.4g} arcsec: they must be positive numbers")
@@ -97,3 +105,8 @@ def square_pixel_scale(wcs: WCS) -> u.Quantity:
             "degrees apart; resample the image onto square pixels"
         )
     return np.sqrt(x * y) * u.arcsec
+
+
+def _reason(error: WcsError) -> str:
+    """The last line of wcslib's message, without its traceback."""
+    return f"{str(error).strip().splitlines()[-1]} Correct its keys, or remove it and give a pixel scale"
