@@ -272,6 +272,14 @@ class TestRefusals:
         with pytest.raises(OSError, match="truncated"):
             read_image(path)
 
+    def test_truncated_in_the_header_of_the_noise(self, tmp_path):
+        path = save(tmp_path / "a.fits", hdu(np.ones((32, 32)), "SCI"), hdu(np.ones((32, 32)), "VAR"))
+        with fits.open(path) as hdus:
+            start = hdus["VAR"].fileinfo()["hdrLoc"]
+        path.write_bytes(path.read_bytes()[:start + 1000])
+        with pytest.raises(OSError, match="truncated"):
+            read_image(path)
+
     def test_no_image(self, tmp_path):
         table = fits.BinTableHDU.from_columns([fits.Column("a", "D", array=[1.0])], name="CAT")
         with pytest.raises(ValueError, match="has no image: it has 0 PRIMARY: no data; 1 CAT: table"):

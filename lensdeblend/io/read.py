@@ -206,7 +206,9 @@ def _opened(path: Path) -> fits.HDUList:
         raise FileNotFoundError(f"there is no file {path}")
     with warnings.catch_warnings(), _unpacked(path) as stream:
         warnings.filterwarnings("ignore", "The following header keyword is invalid", AstropyUserWarning)
+        # Both leave extensions out, such as the noise, and go on.
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+        warnings.filterwarnings("error", "Error validating header", AstropyUserWarning)
         try:
             with fits.open(stream, memmap=False, lazy_load_hdus=False) as hdus:
                 return fits.HDUList([_loaded(hdu) for hdu in hdus])
