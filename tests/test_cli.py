@@ -186,6 +186,26 @@ def test_existing_files_are_kept(capsys, images):
     assert main([*args, "--overwrite"]) == 0
 
 
+def test_an_input_is_never_replaced(capsys, images):
+    before = Path(images[0]).read_bytes()
+    args = ["reconstruct", images[0], "--method", "toy", "--overwrite"]
+    assert "is an input and would be replaced" in fails(capsys, [*args, "-o", f"../here/{images[0]}"])
+    assert "is an input and would be replaced" in fails(capsys, [*args, "--plot", images[0]])
+    Path("noise.fits").write_bytes(before)
+    planes = ["--noise", "noise.fits[VAR]", "-o", "noise.fits"]
+    assert "is an input and would be replaced" in fails(capsys, [*args, *planes])
+    assert "result and picture would both be written" in fails(capsys, [*args, "-o", "x.png", "--plot", "x.png"])
+    assert Path(images[0]).read_bytes() == before
+
+
+def test_a_damaged_header_is_one_error(capsys, images):
+    Path("short.fits").write_bytes(Path(images[0]).read_bytes()[:1000])
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        args = ["reconstruct", "short.fits", "--method", "toy"]
+        assert "short.fits is truncated" in fails(capsys, args, 1)
+
+
 def test_the_same_name_twice_is_refused(capsys, images):
     Path("sub").mkdir()
     Path("sub", images[0]).write_bytes(Path(images[0]).read_bytes())

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lensdeblend.plugins import create, method_class
 
 __all__ = [
     "BAD_USAGE", "DONE", "SOME_FAILED", "add_common_options", "add_output_options", "chosen_method", "complain",
-    "each_input", "output_paths", "print_json", "print_table", "refuse_existing",
+    "each_input", "one_line", "output_paths", "print_json", "print_table", "refuse_existing",
 ]
 
 DONE, SOME_FAILED, BAD_USAGE = 0, 1, 2
@@ -60,9 +61,16 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
     return paths
 
 
-def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
-    """Raise before any work is done where something would be overwritten; make the folders."""
+def refuse_existing(paths: Iterable[Path], overwrite: bool, *, inputs: Iterable[Path] = ()) -> None:
+    """Raise before any work is done where something would be overwritten, an input above all; make the folders."""
     paths = list(paths)
+    read = {path.resolve() for path in inputs}
+    for path in paths:
+        if path.resolve() in read:
+            raise ValueError(f"{path} is an input and would be replaced; choose another name with -o or --plot")
+    for path, count in Counter(path.resolve() for path in paths).items():
+        if count > 1:
+            raise ValueError(f"result and picture would both be written to {path}; choose another name for one")
     for path in paths:
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; add --overwrite to replace it, or choose another name with -o")
@@ -90,11 +98,16 @@ def each_input(args: argparse.Namespace, inputs: Sequence[Path], work: Callable[
 
 def complain(error: Exception, path: Path | None = None) -> None:
     """Say in one line on stderr what went wrong."""
-    message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        message = f"{error.strerror}: {error.filename}"
+    message = one_line(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     where = f"{path}: " if path is not None and str(path) not in message else ""
     print(f"lensdeblend: error: {where}{message or type(error).__name__}", file=sys.stderr)
+
+
+def one_line(message) -> str:
+    """The text of an error or a warning without line breaks."""
+    return " ".join(str(message).split())
 
 
 def print_table(table: Table) -> None:

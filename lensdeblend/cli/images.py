@@ -59,7 +59,7 @@ def run_on_images(args: argparse.Namespace, suffix: str, verb: Callable, report:
     inputs = args.inputs
     outputs = output_paths(inputs, args.output, f"_{suffix}.fits")
     pictures = _pictures(inputs, args.plot, suffix)
-    refuse_existing([*outputs, *pictures], args.overwrite)
+    refuse_existing([*outputs, *pictures], args.overwrite, inputs=[*inputs, *_plane_files(args)])
 
     def work(number: int, path: Path) -> None:
         result = verb(number, read_input(path, args))
@@ -77,6 +77,11 @@ def _pictures(inputs: list[Path], plot: Path | None, suffix: str) -> list[Path]:
     if len(inputs) > 1 and plot.suffix:
         raise ValueError(f"--plot {plot} is one file, but there are {len(inputs)} inputs: name a folder")
     return output_paths(inputs, plot, f"_{suffix}.png")
+
+
+def _plane_files(args: argparse.Namespace) -> list[Path]:
+    named = (getattr(args, option[2:].replace("-", "_")) for option in _PLANES)
+    return [Path(text.partition("[")[0]) for text in named if text is not None]
 
 
 def _plane(text: str | None):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from lensdeblend import __version__
 from lensdeblend.cli import deblend, demo, evaluate, generate, methods, plugins, reconstruct, simulate, superresolve
-from lensdeblend.cli.common import BAD_USAGE, complain
+from lensdeblend.cli.common import BAD_USAGE, complain, one_line
 
 __all__ = ["main"]
 
@@ -66,4 +66,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    print(f"lensdeblend: warning: {message}", file=sys.stderr)
+    print(f"lensdeblend: warning: {one_line(message)}", file=sys.stderr)

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     names, draw = _from_population(args) if args.population else _from_files(args)
     outputs = output_paths(names, args.output, "_simulation.fits")
     pictures = [] if args.plot is None else output_paths(names, args.plot, "_simulation.png")
-    refuse_existing([*outputs, *pictures], args.overwrite)
+    refuse_existing([*outputs, *pictures], args.overwrite, inputs=args.scenes)
     seeds = np.random.SeedSequence(args.seed).generate_state(len(names))
 
     def work(number: int, name: Path) -> None:
