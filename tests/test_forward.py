@@ -375,3 +375,31 @@ def test_bad_options(options, message):
 def test_options_of_the_wrong_type(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
         Forward(**options)
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1e20])
+def test_the_unit_does_not_matter(unit):
+    given = simulation().image
+    noise = VarianceUncertainty(given.uncertainty.array * unit**2)
+    scaled = reconstruct(changed(given, data=given.data * unit, uncertainty=noise), method=QUICK, seed=1)
+    assert np.allclose(values(scaled), values(reference()), rtol=0, atol=0.1 * errors(reference()))
+    assert scaled.chi2 == pytest.approx(reference().chi2, rel=1e-3)
+
+
+def test_a_saturated_pixel_is_flagged_or_masked():
+    given = simulation().image
+    data = given.data.copy()
+    data[20, 20] = 1e5
+    assert "poor fit" in reconstruct(changed(given, data=data), method=QUICK, seed=1).flags
+    mask = np.zeros(data.shape, bool)
+    mask[20, 20] = True
+    clean = reconstruct(changed(given, data=data, mask=mask), method=QUICK, seed=1)
+    assert not clean.flags
+    assert np.allclose(values(clean), values(reference()), rtol=0, atol=errors(reference()))
+
+
+@pytest.mark.parametrize("level", [0.0, -3.0])
+def test_an_image_without_light_is_refused(level):
+    given = simulation().image
+    with pytest.raises(ValueError, match="no unmasked pixel is above 0"):
+        reconstruct(changed(given, data=np.full(given.data.shape, level)), method=QUICK, seed=1)

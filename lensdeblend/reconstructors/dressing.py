@@ -15,7 +15,7 @@ from lensdeblend.lensing.critical import critical_curves
 from lensdeblend.lensing.parametric import LENS_NAMES, SersicLens
 from lensdeblend.lensing.sersic import sersic
 from lensdeblend.lensing.subdivision import PixelGrid, Subdivision, refine
-from lensdeblend.reconstructors.fitting import LensFit, is_good
+from lensdeblend.reconstructors.fitting import LensFit, finest_division, is_good
 from lensdeblend.reconstructors.frame import Frame, PhotonNoise
 from lensdeblend.reconstructors.posterior_samples import covariance
 from lensdeblend.results import Reconstruction
@@ -134,7 +134,8 @@ def _components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarra
     def brightness(x: Tensor, y: Tensor) -> Tensor:
         return fit.amplitudes[:, None] * fit.model.brightness(parameters, x, y)[0] * grid.scale**2
 
-    tolerance = torch.full((grid.size,), 0.01 * float(frame.sigma[frame.used].median()), dtype=torch.float64)
+    least = max(0.01 * float(frame.sigma[frame.used].median()), finest_division(frame))
+    tolerance = torch.full((grid.size,), least, dtype=torch.float64)
     seen = refine(grid, brightness, tolerance).render(brightness)
     if frame.kernel is None:
         return seen.numpy()

@@ -19,12 +19,14 @@ from lensdeblend.reconstructors.starts import (
     Arcs, LensLight, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
 )
 
-__all__ = ["LensFit", "degrees_of_freedom", "fit_lens", "is_good", "light_in_frame", "sharpen"]
+__all__ = ["LensFit", "degrees_of_freedom", "finest_division", "fit_lens", "is_good", "light_in_frame", "sharpen"]
 
 log = logging.getLogger(__name__)
 
 # The error of a pixel's average that is left standing, in units of its noise.
 _DIVISION_TOLERANCE = 0.01
+# Of the brightest pixel.
+_FINEST_DIVISION = 1e-5
 _FEWEST_SHOWN = 20
 # A move that is worth less chi-square than this does not ask for other cells.
 _SETTLED = 1.0
@@ -99,7 +101,7 @@ def fit_lens(
 
     None where the blurred or the rough sharp fits leave more than ``hopeless`` chi-square a pixel.
     """
-    single = frame.to(torch.float32)
+    single = frame.single()
     light_start = np.zeros(0)
     arcs_frame, center = single, frame.grid.centre
     if model.lens_lights:
@@ -214,7 +216,12 @@ def _tolerance(frame: Frame) -> Tensor:
     sigma = frame.sigma.clone()
     sigma[~frame.used] = sigma[frame.used].median()
     padded = torch.nn.functional.pad(sigma[None, None], [frame.grid.border] * 4, mode="replicate")[0, 0]
-    return padded.reshape(-1) * _DIVISION_TOLERANCE
+    return (padded.reshape(-1) * _DIVISION_TOLERANCE).clamp_min(finest_division(frame))
+
+
+def finest_division(frame: Frame) -> float:
+    """The smallest light in a pixel that is worth dividing it for: a saturated one would be divided without end."""
+    return _FINEST_DIVISION * float(frame.data[frame.used].abs().max())
 
 
 def _brightness(model: SersicLens, parameters: Tensor, amplitudes: Tensor, scale: float):

@@ -150,7 +150,7 @@ class Forward(Reconstructor):
         Raises
         ------
         ValueError
-            For several bands, and for an image with fewer unmasked pixels than a fit needs.
+            For several bands, and for an image with fewer unmasked pixels than a fit needs, or none above 0.
         """
         if isinstance(image, Mapping):
             raise ValueError(
@@ -216,7 +216,7 @@ class Forward(Reconstructor):
         An image of the source near the centre looks like a galaxy, and a galaxy put there fits as well as the right
         lens: so the data are asked first whether they need one.
         """
-        *fewer, last = [None, *find_lens_light(frame.to(torch.float32))]
+        *fewer, last = [None, *find_lens_light(frame.single())]
         for light in fewer:
             model = SersicLens(1, light.components if light else 0)
             fit = fit_lens(
@@ -277,6 +277,8 @@ def _check_pixels(image: NDData) -> None:
     good = image.data.size if image.mask is None else int(np.sum(~image.mask))
     if good < _FEWEST_PIXELS:
         raise ValueError(f"a lens fit needs at least {_FEWEST_PIXELS} unmasked pixels; the image has {good}")
+    if not (image.data > 0 if image.mask is None else (image.data > 0) & ~image.mask).any():
+        raise ValueError("a lens fit needs light, but no unmasked pixel is above 0: was too much sky taken off?")
 
 
 def _is_positive(value) -> bool:
@@ -284,7 +286,9 @@ def _is_positive(value) -> bool:
 
 
 def _is_gaussian(prior) -> bool:
-    return isinstance(prior, Sequence) and len(prior) == 2 and isinstance(prior[0], Real) and _is_positive(prior[1])
+    if not (isinstance(prior, Sequence) and len(prior) == 2 and isinstance(prior[0], Real)):
+        return False
+    return bool(np.isfinite(prior[0])) and _is_positive(prior[1])
 
 
 def _one_of(name: str, value, allowed: tuple) -> None:

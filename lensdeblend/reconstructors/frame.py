@@ -55,10 +55,12 @@ class Frame:
             grid, (int(rows[0]), int(columns[0])),
         )
 
-    def to(self, dtype: torch.dtype) -> Frame:
-        """The same in another precision."""
-        kernel = None if self.kernel is None else self.kernel.to(dtype)
-        return Frame(self.data.to(dtype), self.sigma.to(dtype), self.used, kernel, self.grid, self.corner)
+    def single(self) -> Frame:
+        """The same in single precision, and in units of the median noise: the square of 1e-20 W is 0 there."""
+        unit = self.sigma[self.used].median()
+        data, sigma = ((values / unit).float() for values in (self.data, self.sigma))
+        kernel = None if self.kernel is None else self.kernel.float()
+        return Frame(data, sigma, self.used, kernel, self.grid, self.corner)
 
     def with_sigma(self, sigma: Tensor) -> Frame:
         return Frame(self.data, sigma, self.used, self.kernel, self.grid, self.corner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -71,13 +72,16 @@ def lens_region(image: NDData, radius: float | None = None) -> LensRegion | None
 def _detect(image: NDData) -> np.ndarray:
     from astropy.convolution import convolve
     from photutils.segmentation import detect_sources, make_2dgaussian_kernel
+    from photutils.utils.exceptions import NoDetectionsWarning
 
     sigma = np.sqrt(np.where(np.isfinite(image.uncertainty.array), image.uncertainty.array, np.inf))
     data = np.where(np.isfinite(sigma), image.data, 0.0)
     sky = float(np.median(data[np.isfinite(sigma)]))
     # A kernel of FWHM 2 pixels averages down the noise of a pixel by about this much.
     smooth = convolve(data - sky, make_2dgaussian_kernel(2.0, size=5), normalize_kernel=True)
-    found = detect_sources(smooth, _SIGMA * sigma, n_pixels=_FEWEST_PIXELS, mask=image.mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)
+        found = detect_sources(smooth, _SIGMA * sigma, n_pixels=_FEWEST_PIXELS, mask=image.mask)
     return np.zeros(data.shape, int) if found is None else found.data
 
 

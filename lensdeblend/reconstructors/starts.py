@@ -67,7 +67,8 @@ def find_arcs(frame: Frame, center: tuple[float, float]) -> Arcs:
     if bright.sum() < 5:
         bright = significance >= np.sort(significance, axis=None)[-5]
     flux = np.clip(smooth[bright], 0, None)
-    return Arcs(x[bright], y[bright], flux, center, float(np.average(distance[bright], weights=flux)))
+    weights = flux if flux.any() else None
+    return Arcs(x[bright], y[bright], flux, center, float(np.average(distance[bright], weights=weights)))
 
 
 def draw_starts(arcs: Arcs, count: int, rng: np.random.Generator, *, spread: float = 1.0) -> np.ndarray:
