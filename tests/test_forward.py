@@ -403,3 +403,15 @@ def test_an_image_without_light_is_refused(level):
     given = simulation().image
     with pytest.raises(ValueError, match="no unmasked pixel is above 0"):
         reconstruct(changed(given, data=np.full(given.data.shape, level)), method=QUICK, seed=1)
+
+
+def test_overstated_noise_is_flagged():
+    given = simulation().image
+    louder = changed(given, uncertainty=VarianceUncertainty(4 * given.uncertainty.array))
+    assert "noise overstated" in reconstruct(louder, method=QUICK, seed=1).flags
+
+
+def test_understated_noise_comes_to_an_end():
+    given = simulation().image
+    quieter = changed(given, uncertainty=VarianceUncertainty(1e-8 * given.uncertainty.array))
+    assert "poor fit" in reconstruct(quieter, method=QUICK, seed=1).flags

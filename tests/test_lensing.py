@@ -715,3 +715,16 @@ def test_caustic_is_lenstronomys():
     assert np.ptp(theirs) > 0.1
     assert apart.min(1).max() < 2e-3
     assert apart.min(0).max() < 5e-3
+
+
+def test_refining_stops_at_the_most_cells():
+    grid = PixelGrid((8, 8), 0.1)
+    tolerance = torch.full((grid.size,), 1e-12, dtype=torch.float64)
+
+    def cusp(x, y):
+        return torch.exp(-10 * (x * x + y * y) ** 0.1)
+
+    capped = refine(grid, cusp, tolerance, most=1000)
+    assert grid.size < len(capped.cells) <= 1000
+    whole = Subdivision.uniform(grid, 64).render(cusp)
+    assert (capped.render(cusp) - whole).abs().max() < 0.02 * whole.max()

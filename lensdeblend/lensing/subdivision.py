@@ -161,7 +161,7 @@ def _points(count: int, rule: str) -> tuple[np.ndarray, np.ndarray]:
 
 def refine(
     grid: PixelGrid, brightness: Callable[[Tensor, Tensor], Tensor], tolerance: Tensor, *, used: Tensor | None = None,
-    points: int = 2, shared: bool = False, dtype=torch.float64, device="cpu",
+    points: int = 2, shared: bool = False, most: int | None = None, dtype=torch.float64, device="cpu",
 ) -> Subdivision:
     """Cut pixels into quarters, and these again, until cutting changes no pixel's average by more than ``tolerance``.
 
@@ -178,6 +178,8 @@ def refine(
     shared : bool
         Whether the cells of a pixel share its tolerance, so that their sum keeps it, too. Otherwise each of them may be
         wrong by as much, and a pixel with a cusp by some ten times that.
+    most : int, optional
+        Cutting stops before there are more cells than this.
 
     Notes
     -----
@@ -202,6 +204,9 @@ def refine(
             marked = torch.zeros(grid.size, dtype=torch.bool, device=device)
             marked[cells.pixel[cut]] = True
             cut = cut | _with_neighbours(marked, grid.padded_shape)[cells.pixel]
+        if most is not None and sum(map(len, done)) + len(cells) + 3 * int(cut.sum()) > most:
+            done.append(cells)
+            break
         done.append(cells[~cut])
         if not bool(cut.any()):
             break

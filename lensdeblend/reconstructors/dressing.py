@@ -201,6 +201,8 @@ def _flags(fit: LensFit) -> tuple[str, ...]:
         flags.append("not converged")
     if not is_good(fit):
         flags.append("poor fit")
+    if fit.reduced_chi2 < 1 - 3 * np.sqrt(2 / fit.degrees_of_freedom):
+        flags.append("noise overstated")
     if not bool((fit.amplitudes[:fit.model.sources] > 0).any()):
         flags.append("no source")
     names = [name for name in _natural_names(fit.model) if not name.endswith("_flux")]

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 _DIVISION_TOLERANCE = 0.01
 # Of the brightest pixel.
 _FINEST_DIVISION = 1e-5
+# Several times what the cusps of a lens take; a fit that would need more is no lens.
+_SPARE_CELLS = 10_000
 _FEWEST_SHOWN = 20
 # A move that is worth less chi-square than this does not ask for other cells.
 _SETTLED = 1.0
@@ -187,7 +189,9 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
     parameters, amplitudes = fit.parameters, fit.amplitudes
     for _ in range(passes):
         brightness = _brightness(model, parameters, amplitudes, frame.grid.scale)
-        subdivision = refine(frame.grid, brightness, _tolerance(frame), used=frame.reachable)
+        subdivision = refine(
+            frame.grid, brightness, _tolerance(frame), used=frame.reachable, most=2 * frame.grid.size + _SPARE_CELLS
+        )
         lens = ParametricLens(model, subdivision, frame.convolution, frame.weight)
         fit = levenberg_marquardt(
             lens.linearise, frame.weighted_data, parameters, lower, upper, prior_mean=mean, prior_weight=weight,
