@@ -22,7 +22,8 @@ class Report:
         self.lines: list[str] = []
         self.say(f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".rstrip())
         self.say(conditions)
-        self.say(f"{platform.machine()}, Python {platform.python_version()}, " + ", ".join(f"{p} {version(p)}" for p in packages))
+        versions = ", ".join(f"{package} {version(package)}" for package in packages)
+        self.say(f"{platform.machine()}, Python {platform.python_version()}, {versions}")
         self.say("")
 
     def say(self, line: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Images a second of EPL + shear + Sérsic + PSF: torch beside lenstronomy's EPL_NUMBA and caustics, and how well they agree.
+"""Images a second of EPL + shear + Sérsic + PSF by torch, lenstronomy's EPL_NUMBA and caustics, and their agreement.
 
     python benchmarks/simulate.py
 """
@@ -23,6 +23,7 @@ from lensdeblend.scenes.catalog import sersic_b
 from lensdeblend.scenes.populations import population
 
 SHAPE, SCALE, FWHM, SUPERSAMPLING = (64, 64), 0.08, 0.1, 2
+_SERSIC_NAMES = ("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y")
 
 
 def draws(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,12 +64,12 @@ def lenstronomy_imager(kernel: np.ndarray):
 
     def image(lens: np.ndarray, source: np.ndarray, amplitude: float) -> np.ndarray:
         mass = dict(zip(("theta_E", "gamma", "e1", "e2", "center_x", "center_y"), lens))
-        shine = dict(zip(("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y"), source)) | {"amp": amplitude}
+        shine = dict(zip(_SERSIC_NAMES, source)) | {"amp": amplitude}
         return model.image([mass, {"gamma1": lens[6], "gamma2": lens[7]}], [shine], unconvolved=False)
 
     def amplitude(source: np.ndarray) -> float:
-        values = dict(zip(("amp", "R_sersic", "n_sersic", "e1", "e2", "center_x", "center_y"), source))
-        return source[0] / light.total_flux([values | {"amp": 1.0}])[0] 
+        values = dict(zip(_SERSIC_NAMES, source))
+        return source[0] / light.total_flux([values | {"amp": 1.0}])[0]
 
     return image, amplitude
 
@@ -76,8 +77,8 @@ def lenstronomy_imager(kernel: np.ndarray):
 def caustics_imager(kernel: np.ndarray, dtype, terms: int):
     """caustics' LensSource with EPL and external shear.
 
-    It convolves the upsampled image before averaging it, so that the PSF is given to it with zeros between its pixels: the two orders
-    are then equal.
+    It convolves the upsampled image before averaging it, so that the PSF is given to it with zeros between its pixels:
+    the two orders are then equal.
     """
     import caustics
 
@@ -123,8 +124,8 @@ def main() -> None:
     torch.set_num_threads(1)
     report = Report(
         args.name,
-        f"{SHAPE[0]}x{SHAPE[1]} pixels of {SCALE} arcsec, supersampling {SUPERSAMPLING}, PSF FWHM {FWHM} arcsec, population lens-benchmark, "
-        f"seed {args.seed}; one CPU thread",
+        f"{SHAPE[0]}x{SHAPE[1]} pixels of {SCALE} arcsec, supersampling {SUPERSAMPLING}, PSF FWHM {FWHM} arcsec, "
+        f"population lens-benchmark, seed {args.seed}; one CPU thread",
         ("lensdeblend", "torch", "lenstronomy", "caustics", "numba"),
     )
     kernel = GaussianPSF(FWHM * u.arcsec).kernel(SCALE * u.arcsec)
@@ -201,7 +202,9 @@ def _caustics(lens: np.ndarray, source: np.ndarray, kernel: np.ndarray):
     simulator, mass, tide, light = caustics_imager(kernel, dtype, series_terms(_most_elliptic(lens), dtype))
     simulator.to(dtype=dtype)
     rows = []
-    for (theta_E, gamma, e1, e2, cx, cy, g1, g2), (flux, radius, n, f1, f2, sx, sy) in zip(lens, _ours_with_their_radius(source)):
+    for mass_row, light_row in zip(lens, _ours_with_their_radius(source)):
+        theta_E, gamma, e1, e2, cx, cy, g1, g2 = mass_row
+        flux, radius, n, f1, f2, sx, sy = light_row
         e, f = np.hypot(e1, e2), np.hypot(f1, f2)
         q, qs = (1 - e) / (1 + e), (1 - f) / (1 + f)
         b = sersic_b(n)
@@ -228,7 +231,7 @@ def _caustics(lens: np.ndarray, source: np.ndarray, kernel: np.ndarray):
     with torch.no_grad():
         images = np.array([simulator(v).numpy() for v in vectors], dtype=float)
         counter = iter(range(10**9))
-        yield f"caustics float32, batch 1", images, 1 / clock(lambda: simulator(vectors[next(counter) % len(vectors)]))
+        yield "caustics float32, batch 1", images, 1 / clock(lambda: simulator(vectors[next(counter) % len(vectors)]))
         together = torch.func.vmap(simulator)
         images = together(vectors).numpy().astype(float)
         yield f"caustics float32, batch {len(vectors)}", images, len(vectors) / clock(lambda: together(vectors))
@@ -243,12 +246,16 @@ def _deflections(report: Report, seed: int) -> None:
     for _ in range(200):
         modulus, angle = rng.uniform(0, 0.5), rng.uniform(0, 2 * np.pi)
         values = (
-            rng.uniform(0.4, 2), rng.uniform(1.5, 2.8), modulus * np.cos(angle), modulus * np.sin(angle), *rng.normal(0, 0.1, 2)
+            rng.uniform(0.4, 2), rng.uniform(1.5, 2.8), modulus * np.cos(angle), modulus * np.sin(angle),
+            *rng.normal(0, 0.1, 2),
         )
         expected = EPL().derivatives(x, y, *values)
         found = epl(torch.as_tensor(x), torch.as_tensor(y), *(torch.tensor(v, dtype=torch.float64) for v in values))
         worst = max(worst, *(np.max(np.abs(f.numpy() - e)) for f, e in zip(found, expected)))
-    report.say(f"deflection of 200 EPLs (e to 0.5, gamma 1.5 to 2.8), float64, against lenstronomy's EPL: {worst:.1e} arcsec at most")
+    report.say(
+        "deflection of 200 EPLs (e to 0.5, gamma 1.5 to 2.8), float64, against lenstronomy's EPL: "
+        f"{worst:.1e} arcsec at most"
+    )
 
 
 if __name__ == "__main__":
