@@ -186,6 +186,16 @@ def test_existing_files_are_kept(capsys, images):
     assert main([*args, "--overwrite"]) == 0
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(capsys, images, monkeypatch):
+    def work(*args, **kwargs):
+        raise AssertionError("worked in vain")
+
+    monkeypatch.setattr("lensdeblend.verbs.reconstruct", work)
+    Path("file").write_text("not a folder")
+    message = fails(capsys, ["reconstruct", images[0], "--method", "toy", "-o", "file/result.fits"])
+    assert "cannot write into file" in message and "choose another place with -o" in message
+
+
 def test_an_input_is_never_replaced(capsys, images):
     before = Path(images[0]).read_bytes()
     args = ["reconstruct", images[0], "--method", "toy", "--overwrite"]

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from astropy.table import Table
 
@@ -62,7 +63,10 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
 
 
 def refuse_existing(paths: Iterable[Path], overwrite: bool, *, inputs: Iterable[Path] = ()) -> None:
-    """Raise before any work is done where something would be overwritten, an input above all; make the folders."""
+    """Raise before any work is done where something would be overwritten, an input above all, or cannot be written.
+
+    The folders are made.
+    """
     paths = list(paths)
     read = {path.resolve() for path in inputs}
     for path in paths:
@@ -74,8 +78,12 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool, *, inputs: Iterable[
     for path in paths:
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; add --overwrite to replace it, or choose another name with -o")
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in {path.parent for path in paths}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise OSError(f"cannot write into {folder} ({error.strerror}); choose another place with -o") from error
 
 
 def each_input(args: argparse.Namespace, inputs: Sequence[Path], work: Callable[[int, Path], None]) -> int:
