@@ -11,7 +11,7 @@ import numpy as np
 from lensdeblend.cli.common import add_common_options, chosen_method, each_input, output_paths, refuse_existing
 from lensdeblend.scenes import Observation, Scene
 from lensdeblend.scenes.populations import population
-from lensdeblend.simulators.assembly import with_noise
+from lensdeblend.simulators.sampling import observed
 from lensdeblend.verbs import simulate
 
 __all__ = ["add_options", "run"]
@@ -71,13 +71,8 @@ def _from_population(args: argparse.Namespace):
 
     def draw(number: int):
         rng = generators[number]
-
-        def observe(simulation):
-            # Some populations set the noise by the brightest pixel, which only an image shows.
-            peak = float(np.max(sum(source.data for source in simulation.sources)))
-            return with_noise(simulation, drawn_from.observe(rng, peak), rng)
-
-        return drawn_from.draw(rng), drawn_from.observation, observe
+        scene = drawn_from.draw(rng)
+        return scene, drawn_from.observation, lambda simulation: observed(simulation, drawn_from, rng)
 
     width = len(str(args.n))
     names = [Path(f"{args.population}_{number:0{width}d}") for number in range(1, args.n + 1)]

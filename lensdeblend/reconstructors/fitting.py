@@ -108,7 +108,7 @@ def fit_lens(
     arcs_frame, center = single, frame.grid.centre
     if model.lens_lights:
         light = light or fit_lens_light(single, model.lens_lights)
-        arcs_frame = single.replace_data(single.data - light.image)
+        arcs_frame = single.with_data(single.data - light.image)
         light_start, center = light.parameters, light.center
     arcs = find_arcs(arcs_frame, center)
     log.debug("arcs: %d pixels, mean radius %.3f arcsec about %s", len(arcs.x), arcs.radius, center)

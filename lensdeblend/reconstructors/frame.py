@@ -65,7 +65,7 @@ class Frame:
     def with_sigma(self, sigma: Tensor) -> Frame:
         return Frame(self.data, sigma, self.used, self.kernel, self.grid, self.corner)
 
-    def replace_data(self, data: Tensor) -> Frame:
+    def with_data(self, data: Tensor) -> Frame:
         return Frame(data, self.sigma, self.used, self.kernel, self.grid, self.corner)
 
     @property

@@ -132,7 +132,7 @@ def blurred_lens(frame: Frame, model: SersicLens, blur: float) -> ParametricLens
 def blurred_data(frame: Frame, blur: float) -> Tensor:
     """Data to hold against `blurred_lens`."""
     smooth = torch.as_tensor(frame.smoothed(blur), dtype=frame.data.dtype)
-    return frame.replace_data(smooth).weighted_data
+    return frame.with_data(smooth).weighted_data
 
 
 def central_peak(frame: Frame) -> tuple[int, int]:
@@ -162,7 +162,7 @@ def find_lens_light(frame: Frame) -> list[LensLight]:
     if not ring.any() or smooth[ring].max() > 0.8 * smooth[peak]:
         return []
     one = fit_lens_light(frame, 1)
-    arcs = find_arcs(frame.replace_data(frame.data - one.image), one.center)
+    arcs = find_arcs(frame.with_data(frame.data - one.image), one.center)
     # Nearer in than the arcs, so that a second component cannot earn its place by taking some of their light.
     inside = torch.as_tensor(np.hypot(x - one.center[0], y - one.center[1]) < 0.6 * arcs.radius) & frame.used
     left, count = clipped_chi2(frame, one.image, inside), int(inside.sum())
@@ -184,7 +184,7 @@ def fit_lens_light(frame: Frame, count: int, first: LensLight | None = None) -> 
     if count == 1:
         return first
     light = first.parameters
-    rest = frame.replace_data(frame.data - first.image)
+    rest = frame.with_data(frame.data - first.image)
     second = rest.smoothed(1.0) * frame.used.numpy()
     near = np.hypot(x - light[0], y - light[1]) < max(0.12 * min(frame.grid.shape), 4) * frame.grid.scale
     row, column = np.unravel_index(np.argmax(np.where(near, second, -np.inf)), second.shape)

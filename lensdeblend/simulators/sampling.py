@@ -9,7 +9,7 @@ from lensdeblend.results import Simulation
 from lensdeblend.scenes.populations import Population
 from lensdeblend.simulators.assembly import with_noise
 
-__all__ = ["sample"]
+__all__ = ["observed", "sample"]
 
 
 def sample(population: Population, n: int, simulator: Simulator, rng: np.random.Generator) -> list[Simulation]:
@@ -37,8 +37,10 @@ def sample(population: Population, n: int, simulator: Simulator, rng: np.random.
     for_scenes, for_images, for_noise = rng.spawn(3)
     scenes = [population.draw(child) for child in for_scenes.spawn(n)]
     simulations = simulator.simulate_batch(scenes, population.observation, for_images)
-    seen = []
-    for simulation, child in zip(simulations, for_noise.spawn(n)):
-        peak = max((float(np.sum([source.data for source in simulation.sources], axis=0).max()), 0.0))
-        seen.append(with_noise(simulation, population.observe(child, peak), child))
-    return seen
+    return [observed(simulation, population, child) for simulation, child in zip(simulations, for_noise.spawn(n))]
+
+
+def observed(simulation: Simulation, population: Population, rng: np.random.Generator) -> Simulation:
+    """Give a simulation the noise of its population, which may depend on the brightest pixel of the sources."""
+    peak = max(float(np.sum([source.data for source in simulation.sources], axis=0).max()), 0.0)
+    return with_noise(simulation, population.observe(rng, peak), rng)
