@@ -163,6 +163,31 @@ def test_nested_lists_are_read_as_arrays():
     (lambda: Observation(0.1 * ARC, (3, 3)).flux(20 * u.ABmag), ValueError, "zero_point"),
     (lambda: Observation(0.1 * ARC, (3, 3)).flux(20 * u.m), ValueError, "cannot be turned"),
     (lambda: Observation(0.1 * ARC, (3, 3)).refined(1.5), ValueError, "whole"),
+    (lambda: EPL(1 * ARC, e1=np.nan), ValueError, "e1 must be finite"),
+    (lambda: EPL(1 * ARC, gamma="2"), TypeError, "gamma must be a number"),
+    (lambda: EPL(1 * ARC, gamma=3.0), ValueError, "between 1 and 3"),
+    (lambda: EPL([1, 2] * ARC), ValueError, "one angle"),
+    (lambda: PointMass(-1 * ARC), ValueError, "theta_E must not be negative"),
+    (lambda: PointSubhalos(1 * ARC, 0 * ARC, 0 * ARC), ValueError, "1-d"),
+    (lambda: NFW(0 * ARC, 1 * ARC), ValueError, "Rs must be positive"),
+    (lambda: Sersic(None, 1 * ARC), TypeError, "flux must be a number"),
+    (lambda: Sersic(np.nan, 1 * ARC), ValueError, "flux must be one finite number"),
+    (lambda: Sersic([1, 2] * u.nJy, 1 * ARC), ValueError, "flux must be one finite number"),
+    (lambda: Scene(mass=EPL(1 * ARC)), TypeError, "must be a list"),
+    (lambda: Scene(redshifts=(0.5, 1.0)), TypeError, "Redshifts"),
+    (lambda: Redshifts(1.0, 0.5), ValueError, "behind the lens"),
+    (lambda: Redshifts(-0.5), ValueError, "positive"),
+    (lambda: Galaxy(()), ValueError, "at least one component"),
+    (lambda: Observation(0.1 * ARC, 3), ValueError, "shape"),
+    (lambda: Observation(0.1 * ARC, (3.5, 3)), ValueError, "whole"),
+    (lambda: Observation(0.1 * ARC, (3, 3), "Gaussian"), TypeError, "GaussianPSF, a 2-d array"),
+    (lambda: Observation(0.1 * ARC, (3, 3), unit=None), TypeError, "unit must be a unit"),
+    (lambda: Observation(0.1 * ARC, (3, 3), unit="parsnip"), ValueError, "unit must be a unit"),
+    (lambda: Observation(0.1 * ARC, (3, 3), unit=u.nJy, exposure_time=10 * u.s), ValueError, "only in a rate"),
+    (lambda: Observation(0.1 * ARC, (3, 3), unit=u.electron, exposure_time=10 * u.s), ValueError, "only in a rate"),
+    (lambda: Observation(0.1 * ARC, (3, 3), unit=u.nJy, zero_point=25), ValueError, "zero point of nJy is 31.400"),
+    (lambda: Observation(0.1 * ARC, (3, 3), zero_point=np.nan), ValueError, "zero_point must be finite"),
+    (lambda: Observation(0.1 * ARC, (3, 3), background_rms=1 * u.nJy), ValueError, "a quantity in electron / s"),
 ])
 def test_bad_parts(make, error, message):
     with pytest.raises(error, match=message):
@@ -174,6 +199,30 @@ def test_fluxes_follow_the_zero_point():
     assert observation.flux(22.5 * u.ABmag) == pytest.approx(10)
     assert observation.flux((22.5 * u.ABmag).to(u.nJy)) == pytest.approx(10)
     assert observation.flux(3 * u.electron / u.s) == 3
+
+
+def test_a_flux_density_needs_no_zero_point():
+    observation = Observation(0.1 * ARC, (3, 3), unit="nJy")
+    assert observation.flux(31.4 * u.ABmag) == pytest.approx(1, rel=1e-4)
+    assert observation.flux(2 * u.uJy) == pytest.approx(2000)
+
+
+def test_quantities_become_numbers_in_the_unit():
+    observation = Observation(0.1 * ARC, (3, 3), background_rms=6 * u.electron / u.min, zero_point=25 * u.ABmag)
+    assert observation.background_rms == pytest.approx(0.1)
+    assert observation.zero_point == 25
+    assert np.allclose(observation.variance(np.zeros((3, 3))), 0.01)
+
+
+def test_a_written_scene_has_the_mode_of_any_new_file(tmp_path):
+    (tmp_path / "any").touch()
+    Scene().write(tmp_path / "scene.yaml")
+    assert (tmp_path / "scene.yaml").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_scene_needs_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        Scene().write(tmp_path / "none" / "scene.yaml")
 
 
 def test_gaussian_psf_has_its_width():

@@ -7,7 +7,8 @@ Names and conventions are lenstronomy's: angles in arcsec from the image centre,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
+from numbers import Real
 
 import astropy.units as u
 import numpy as np
@@ -31,27 +32,48 @@ def _angle(default: float | None = None):
     return field(default=default * u.arcsec, metadata=metadata)
 
 
+_NUMBERS = ("gamma", "e1", "e2", "gamma1", "gamma2", "n")
+_POSITIVE = ("radius", "sigma", "n", "Rs", "r_trunc")
+
+
 class _Component:
+    _dimensions = 0
+
     def __post_init__(self):
         for entry in fields(self):
-            unit = entry.metadata.get("unit")
-            if unit is None:
-                continue
             value = getattr(self, entry.name)
-            if not isinstance(value, Quantity):
-                raise TypeError(
-                    f"{type(self).__name__}: {entry.name} must be an angle with a unit, "
-                    f"such as {value} * u.arcsec; got {value!r}"
-                )
-            if not value.unit.is_equivalent(unit):
-                raise ValueError(f"{type(self).__name__}: {entry.name} must be an angle; got {value}")
-            if not np.all(np.isfinite(value)):
-                raise ValueError(f"{type(self).__name__}: {entry.name} must be finite; got {value}")
-            object.__setattr__(self, entry.name, value.to(unit))
-        if hasattr(self, "e1"):
-            modulus = np.hypot(self.e1, self.e2)
-            if np.any(modulus >= 1):
-                raise ValueError(f"{type(self).__name__}: the ellipticity modulus must be below 1; got {modulus}")
+            if "unit" in entry.metadata:
+                object.__setattr__(self, entry.name, self._angle(entry.name, value, entry.metadata["unit"]))
+            elif entry.name in _NUMBERS:
+                self._check_number(entry.name, value)
+        for name in _POSITIVE:
+            if not np.all(getattr(self, name, 1) > 0):
+                self._refuse(f"{name} must be positive; got {getattr(self, name)}")
+        if hasattr(self, "theta_E") and np.any(self.theta_E < 0):
+            self._refuse(f"theta_E must not be negative; got {self.theta_E}")
+        if hasattr(self, "e1") and np.hypot(self.e1, self.e2) >= 1:
+            self._refuse(f"the ellipticity modulus must be below 1; got {np.hypot(self.e1, self.e2)}")
+
+    def _angle(self, name: str, value, unit: u.UnitBase) -> Quantity:
+        if not isinstance(value, Quantity):
+            message = f"{name} must be an angle with a unit, such as {value} * u.arcsec; got {value!r}"
+            self._refuse(message, TypeError)
+        if not value.unit.is_equivalent(unit):
+            self._refuse(f"{name} must be an angle; got {value}")
+        if not np.all(np.isfinite(value)):
+            self._refuse(f"{name} must be finite; got {value}")
+        if value.ndim != self._dimensions:
+            self._refuse(f"{name} must be {'1-d' if self._dimensions else 'one angle'}; got the shape {value.shape}")
+        return value.to(unit)
+
+    def _check_number(self, name: str, value) -> None:
+        if isinstance(value, bool) or not isinstance(value, Real):
+            self._refuse(f"{name} must be a number; got {value!r}", TypeError)
+        if not np.isfinite(value):
+            self._refuse(f"{name} must be finite; got {value}")
+
+    def _refuse(self, message: str, error: type[Exception] = ValueError):
+        raise error(f"{type(self).__name__}: {message}")
 
 
 class MassComponent(_Component):
@@ -63,9 +85,13 @@ class LightComponent(_Component):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("radius", "sigma", "n"):
-            if not np.all(getattr(self, name, 1) > 0):
-                raise ValueError(f"{type(self).__name__}: {name} must be positive; got {getattr(self, name)}")
+        (flux,) = (entry for entry in fields(self) if entry.name == "flux")
+        if self.flux is None and flux.default is not MISSING:
+            return
+        if isinstance(self.flux, (bool, str)) or not isinstance(self.flux, (Real, Quantity)):
+            self._refuse(f"flux must be a number, a flux or a magnitude with a unit; got {self.flux!r}", TypeError)
+        if np.ndim(self.flux) or not np.isfinite(getattr(self.flux, "value", self.flux)):
+            self._refuse(f"flux must be one finite number; got {self.flux}")
 
     @property
     def extent(self) -> Quantity:
@@ -88,7 +114,15 @@ def half_light_radius(component: LightComponent) -> Quantity:
 
 @dataclass(frozen=True)
 class EPL(MassComponent):
-    """Elliptical power law of three-dimensional slope ``gamma``, lenstronomy's ``EPL``."""
+    """Elliptical power law of three-dimensional slope ``gamma``, between 1 and 3: lenstronomy's ``EPL``.
+
+    Its convergence is ``(3 - gamma) / 2 * (theta_E / r)**(gamma - 1)`` with ``r**2 = q x**2 + y**2 / q`` along the
+    axes of the ellipse.
+
+    References
+    ----------
+    Tessore & Metcalf 2015, 2015A&A...580A..79T
+    """
 
     theta_E: Quantity = _angle()
     gamma: float = 2.0
@@ -97,10 +131,20 @@ class EPL(MassComponent):
     center_x: Quantity = _angle(0.0)
     center_y: Quantity = _angle(0.0)
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not 1 < self.gamma < 3:
+            self._refuse(f"gamma must lie between 1 and 3, isothermal at 2; got {self.gamma}")
+
 
 @dataclass(frozen=True)
 class SIE(MassComponent):
-    """Singular isothermal ellipsoid: an `EPL` with ``gamma = 2``."""
+    """Singular isothermal ellipsoid: an `EPL` with ``gamma = 2``.
+
+    References
+    ----------
+    Kormann, Schneider & Bartelmann 1994, 1994A&A...284..285K
+    """
 
     theta_E: Quantity = _angle()
     e1: float = 0.0
@@ -111,7 +155,7 @@ class SIE(MassComponent):
 
 @dataclass(frozen=True)
 class Shear(MassComponent):
-    """External shear, zero at the image centre."""
+    """External shear, whose deflection is zero at the image centre."""
 
     gamma1: float = 0.0
     gamma2: float = 0.0
@@ -119,7 +163,12 @@ class Shear(MassComponent):
 
 @dataclass(frozen=True)
 class NFW(MassComponent):
-    """Navarro-Frenk-White halo: scale radius ``Rs`` and deflection ``alpha_Rs`` there."""
+    """Navarro-Frenk-White halo: scale radius ``Rs`` and deflection ``alpha_Rs`` there.
+
+    References
+    ----------
+    Navarro, Frenk & White 1997, 1997ApJ...490..493N
+    """
 
     Rs: Quantity = _angle()
     alpha_Rs: Quantity = _angle()
@@ -129,7 +178,12 @@ class NFW(MassComponent):
 
 @dataclass(frozen=True)
 class TruncatedNFW(MassComponent):
-    """NFW halo truncated at ``r_trunc``, lenstronomy's ``TNFW``."""
+    """NFW halo truncated at ``r_trunc``, lenstronomy's ``TNFW``; ``alpha_Rs`` is the deflection without truncation.
+
+    References
+    ----------
+    Baltz, Marshall & Oguri 2009, 2009JCAP...01..015B
+    """
 
     Rs: Quantity = _angle()
     alpha_Rs: Quantity = _angle()
@@ -155,13 +209,13 @@ class PointSubhalos(MassComponent):
     center_x: Quantity = _angle()
     center_y: Quantity = _angle()
 
+    _dimensions = 1
+
     def __post_init__(self):
         super().__post_init__()
-        shapes = {np.shape(self.theta_E), np.shape(self.center_x), np.shape(self.center_y)}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise ValueError(
-                f"PointSubhalos: theta_E, center_x and center_y must be 1-d and of one length; got {shapes}"
-            )
+        lengths = [len(values) for values in (self.theta_E, self.center_x, self.center_y)]
+        if len(set(lengths)) > 1:
+            self._refuse(f"theta_E, center_x and center_y must be of one length; got {lengths}")
 
 
 @dataclass(frozen=True)
@@ -169,6 +223,10 @@ class Vortex(MassComponent):
     """An axion vortex: ``n`` equal point masses evenly spaced on a line through the centre.
 
     ``theta_E`` is the Einstein radius of all of them together; the line makes the angle ``angle`` with +x.
+
+    References
+    ----------
+    Alexander et al. 2020, 2020ApJ...893...15A
     """
 
     theta_E: Quantity = _angle()
@@ -181,7 +239,7 @@ class Vortex(MassComponent):
     def __post_init__(self):
         super().__post_init__()
         if self.n != int(self.n) or self.n < 1:
-            raise ValueError(f"Vortex: n must be a whole positive number; got {self.n}")
+            self._refuse(f"n must be a whole positive number; got {self.n}")
 
     @property
     def points(self) -> PointSubhalos:
@@ -200,6 +258,10 @@ class Sersic(LightComponent):
 
     ``flux`` is the total, unlensed flux: a number in the image's unit, a `~astropy.units.Quantity`, or an AB magnitude
     (``20 * u.ABmag``), which an `~lensdeblend.scenes.Observation` with a zero point turns into flux.
+
+    References
+    ----------
+    Graham & Driver 2005, 2005PASA...22..118G
     """
 
     flux: float | Quantity
@@ -249,11 +311,11 @@ class ImageSource(LightComponent):
     def __post_init__(self):
         super().__post_init__()
         if not isinstance(self.image, NDData):
-            raise TypeError(f"ImageSource: image must be an NDData; got {type(self.image).__name__}")
+            self._refuse(f"image must be an NDData; got {type(self.image).__name__}", TypeError)
         if self.image.data.ndim != 2 or not np.all(np.isfinite(self.image.data)):
-            raise ValueError("ImageSource: image must be two-dimensional and finite everywhere")
+            self._refuse("image must be two-dimensional and finite everywhere")
         if not np.sum(self.image.data, dtype=float) > 0:
-            raise ValueError("ImageSource: the pixels of the image must have a positive sum")
+            self._refuse("the pixels of the image must have a positive sum")
         pixel_scale(self.image)
 
     @property
@@ -286,6 +348,10 @@ class RealGalaxy(LightComponent):
     ``catalog`` is the catalogue's FITS file, with its images in the same folder; ``index`` counts its rows from 0,
     ``id`` is its ``IDENT``: one of the two is given. ``flux`` rescales it; left out, the catalogue's image keeps its
     own sum. ``angle`` turns it counter-clockwise. Only the ``galsim`` simulator draws it.
+
+    References
+    ----------
+    Mandelbaum et al. 2012, 2012MNRAS.420.1518M; Rowe et al. 2015, 2015A&C....10..121R
     """
 
     catalog: str
@@ -299,4 +365,4 @@ class RealGalaxy(LightComponent):
     def __post_init__(self):
         super().__post_init__()
         if (self.index is None) == (self.id is None):
-            raise ValueError("RealGalaxy: give one of index and id")
+            self._refuse("give one of index and id")

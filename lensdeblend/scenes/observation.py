@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
+from astropy.nddata import NDData
 from astropy.units import Quantity
 
 __all__ = ["GaussianPSF", "Observation"]
 
 _SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
+_RATES = tuple(unit / u.s for unit in (u.electron, u.photon, u.count, u.adu, u.DN))
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,17 @@ class Observation:
         ``(ny, nx)`` of the image.
     psf : `GaussianPSF`, 2-d array or None
         An array is the PSF on the image's own pixels.
-    unit : `~astropy.units.Unit`
-        Unit of the image, a rate: electrons or counts per second.
+    unit : `~astropy.units.Unit` or str
+        Unit of the image: a rate, such as electrons or counts per second, or a flux density, such as nJy.
     exposure_time : `~astropy.units.Quantity`, optional
-        Total exposure; gives the photon noise of the objects: variance ``flux / (exposure_time * gain)``.
+        Total exposure; gives the photon noise of the objects: variance ``flux / (exposure_time * gain)``. Only for an
+        image whose unit is a rate.
     gain : float
         Electrons per count; 1 where the unit is already electrons.
-    background_rms : float
+    background_rms : float or `~astropy.units.Quantity`
         Standard deviation a pixel of everything but the objects' own photons, in ``unit``; 0 for none.
-    zero_point : float, optional
-        AB magnitude of one ``unit``.
+    zero_point : float or `~astropy.units.Quantity`, optional
+        AB magnitude of one ``unit``; a flux density has its own.
     band : str
     provenance : str
         Where the numbers come from: table, version.
@@ -67,8 +70,9 @@ class Observation:
     Raises
     ------
     TypeError, ValueError
-        For a pixel scale or exposure time without unit or not positive, a shape that is not two positive numbers, a PSF
-        of even size, with NaN or with a sum that is not positive, a negative noise.
+        For a pixel scale or exposure time without unit or not positive, a shape that is not two positive whole numbers,
+        a PSF of even size, with NaN or with a sum that is not positive, a negative noise, an exposure time where the
+        unit is no rate, a zero point that is not that of the unit.
 
     Examples
     --------
@@ -92,10 +96,12 @@ class Observation:
 
     def __post_init__(self):
         _check_angle(self.pixel_scale, "Observation: pixel_scale")
-        shape = tuple(int(n) for n in self.shape)
-        if len(shape) != 2 or min(shape) < 1:
-            raise ValueError(f"Observation: shape must be (ny, nx), both positive; got {self.shape}")
-        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
+        object.__setattr__(self, "unit", _checked_unit(self.unit))
+        object.__setattr__(self, "background_rms", _plain(self.background_rms, self.unit, "background_rms"))
+        if self.zero_point is not None:
+            object.__setattr__(self, "zero_point", _plain(self.zero_point, u.ABmag, "zero_point"))
+            self._check_zero_point()
         if self.psf is not None and not isinstance(self.psf, GaussianPSF):
             object.__setattr__(self, "psf", _checked_psf(self.psf))
         if self.exposure_time is not None:
@@ -105,10 +111,23 @@ class Observation:
                 )
             if not self.exposure_time > 0 * u.s:
                 raise ValueError(f"Observation: exposure_time must be positive; got {self.exposure_time}")
+            if self.unit not in _RATES:
+                raise ValueError(
+                    f"Observation: photon noise follows from exposure_time only in a rate, such as electron / s, not "
+                    f"in {self.unit}; choose a rate, or leave exposure_time out and give background_rms"
+                )
         if not self.gain > 0:
             raise ValueError(f"Observation: gain must be positive; got {self.gain}")
-        if not (np.isfinite(self.background_rms) and self.background_rms >= 0):
+        if not 0 <= self.background_rms < np.inf:
             raise ValueError(f"Observation: background_rms must be 0 or more; got {self.background_rms}")
+
+    def _check_zero_point(self):
+        if not np.isfinite(self.zero_point):
+            raise ValueError(f"Observation: zero_point must be finite; got {self.zero_point}")
+        if self.unit.is_equivalent(u.Jy):
+            own = (1 * self.unit).to_value(u.ABmag)
+            if abs(self.zero_point - own) > 0.01:
+                raise ValueError(f"Observation: the zero point of {self.unit} is {own:.3f}; got {self.zero_point}")
 
     @property
     def kernel(self) -> np.ndarray | None:
@@ -118,14 +137,21 @@ class Observation:
         return self.psf
 
     def flux(self, flux: float | Quantity) -> float:
-        """Turn a flux or an AB magnitude into a number in ``unit``."""
+        """Turn a flux or an AB magnitude (a plain ``mag`` is taken as one) into a number in ``unit``.
+
+        Raises
+        ------
+        ValueError
+            For a magnitude or a flux density where there is no zero point, and for a unit that does not convert.
+        """
         if not isinstance(flux, Quantity):
             return float(flux)
-        if flux.unit.is_equivalent(u.Jy) and not flux.unit.is_equivalent(self.unit):
+        if flux.unit == u.mag:
+            flux = flux.value * u.ABmag
+        if flux.unit.is_equivalent(u.Jy) and not self.unit.is_equivalent(u.Jy):
             flux = flux.to(u.ABmag)
-        if flux.unit in (u.ABmag, u.mag):
             if self.zero_point is None:
-                raise ValueError("a magnitude needs an Observation with a zero_point")
+                raise ValueError("a magnitude or a flux density needs an Observation with a zero_point")
             return float(10 ** (-0.4 * (flux.value - self.zero_point)))
         try:
             return float(flux.to_value(self.unit))
@@ -203,8 +229,31 @@ def _check_angle(angle, what: str) -> None:
         raise ValueError(f"{what} must be one positive angle; got {angle}")
 
 
+def _checked_shape(shape) -> tuple[int, int]:
+    if np.shape(shape) != (2,) or not all(n == int(n) and n >= 1 for n in shape):
+        raise ValueError(f"Observation: shape must be (ny, nx), both whole and positive; got {shape}")
+    return tuple(int(n) for n in shape)
+
+
+def _checked_unit(unit) -> u.UnitBase:
+    try:
+        return u.Unit(unit)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"Observation: unit must be a unit, such as electron / s; got {unit!r}") from None
+
+
+def _plain(value, unit, name: str) -> float:
+    try:
+        return float(value.to_value(unit) if isinstance(value, Quantity) else value)
+    except (TypeError, ValueError):
+        raise ValueError(f"Observation: {name} must be a number, or a quantity in {unit}; got {value!r}") from None
+
+
 def _checked_psf(psf) -> np.ndarray:
-    psf = np.array(psf, dtype=float)
+    try:
+        psf = np.array(psf.data if isinstance(psf, NDData) else psf, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"Observation: psf must be a GaussianPSF, a 2-d array or None; got {psf!r}") from None
     if psf.ndim != 2 or not all(n % 2 for n in psf.shape):
         raise ValueError(f"Observation: psf must be a 2-d array of odd size; got shape {psf.shape}")
     if not np.isfinite(psf).all() or not psf.sum() > 0:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
+import numpy as np
 from astropy.table import QTable
 
 from lensdeblend.scenes.components import EPL, SIE, LightComponent, MassComponent, Shear
@@ -16,22 +17,38 @@ __all__ = ["Galaxy", "Redshifts", "Scene"]
 
 @dataclass(frozen=True)
 class Redshifts:
-    """Redshifts of lens and source."""
+    """Redshifts of lens and source, the source behind the lens; None where one is not known."""
 
     lens: float | None = None
     source: float | None = None
 
+    def __post_init__(self):
+        for name in ("lens", "source"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise ValueError(f"Redshifts: {name} must be positive, or None; got {value}")
+        if None not in (self.lens, self.source) and self.source <= self.lens:
+            raise ValueError(f"Redshifts: the source, at {self.source}, must lie behind the lens, at {self.lens}")
+
 
 @dataclass(frozen=True)
 class Galaxy:
-    """Light components that belong to one galaxy, such as bulge and disc."""
+    """Light components that belong to one galaxy, such as bulge and disc.
+
+    Parameters
+    ----------
+    components : sequence of `LightComponent`
+        At least one.
+    name : str
+    """
 
     components: tuple[LightComponent, ...]
     name: str = ""
 
     def __post_init__(self):
-        object.__setattr__(self, "components", tuple(self.components))
-        _check(self.components, LightComponent, "Galaxy.components")
+        object.__setattr__(self, "components", _checked(self.components, LightComponent, "Galaxy.components"))
+        if not self.components:
+            raise ValueError("Galaxy.components is empty: a galaxy needs at least one component of light")
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,19 @@ class Scene:
         Mass components; light components in the lens plane; sources: light components or `Galaxy` groups of them.
     redshifts : `Redshifts`
         Where they are known.
+
+    Raises
+    ------
+    TypeError
+        For a component in the wrong place, such as light in ``mass``.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from lensdeblend.scenes import EPL, Scene, Sersic, Shear
+    >>> scene = Scene(mass=[EPL(1.2 * u.arcsec), Shear(0.05, 0)], sources=[Sersic(22 * u.ABmag, 0.2 * u.arcsec)])
+    >>> scene.is_lens, len(scene.galaxies)
+    (True, 1)
     """
 
     mass: tuple[MassComponent, ...] = ()
@@ -56,8 +86,9 @@ class Scene:
     def __post_init__(self):
         allowed = {"mass": MassComponent, "lens_light": LightComponent, "sources": (LightComponent, Galaxy)}
         for name, kind in allowed.items():
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            _check(getattr(self, name), kind, f"Scene.{name}")
+            object.__setattr__(self, name, _checked(getattr(self, name), kind, f"Scene.{name}"))
+        if not isinstance(self.redshifts, Redshifts):
+            raise TypeError(f"Scene.redshifts must be Redshifts(lens, source); got {self.redshifts!r}")
 
     @property
     def is_lens(self) -> bool:
@@ -107,7 +138,10 @@ class Scene:
         return read_yaml(path, cls)
 
 
-def _check(items: Sequence, kind, where: str) -> None:
-    for item in items:
+def _checked(items: Sequence, kind, where: str) -> tuple:
+    if isinstance(items, (MassComponent, LightComponent, Galaxy)):
+        raise TypeError(f"{where} must be a list; put {type(items).__name__}(...) into one")
+    for item in (items := tuple(items)):
         if not isinstance(item, kind):
             raise TypeError(f"{where}: {item!r} is not allowed here")
+    return items

@@ -12,7 +12,6 @@ import base64
 import difflib
 import os
 import re
-import tempfile
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -25,6 +24,7 @@ from astropy.nddata import NDData
 from astropy.units import Quantity
 from astropy.wcs import WCS
 
+from lensdeblend.io.atomic import replacing
 from lensdeblend.scenes import components, observation, scene
 
 __all__ = ["from_yaml", "read_yaml", "to_yaml", "write_yaml"]
@@ -101,27 +101,36 @@ def from_yaml(text: str) -> Any:
 def write_yaml(record: Any, path: str | os.PathLike, *, overwrite: bool = False) -> None:
     """Write ``record`` to a YAML file, whole or not at all.
 
+    Parameters
+    ----------
+    record
+        As for `to_yaml`.
+    path : path
+    overwrite : bool
+        Whether an existing file may be replaced.
+
     Raises
     ------
-    FileExistsError
-        Where ``path`` exists and ``overwrite`` is False.
+    OSError
+        Where the file exists and may not be replaced, or cannot be written.
+    TypeError
+        For what `to_yaml` refuses.
     """
-    path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; pass overwrite=True to replace it")
     text = to_yaml(record)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=True)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with replacing(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_yaml(path: str | os.PathLike, kind: type) -> Any:
-    """Read a record of class ``kind`` from a YAML file."""
+    """Read a record of class ``kind`` from a YAML file.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError
+        For text that `from_yaml` refuses, and for a record of another class.
+    """
     try:
         record = from_yaml(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
