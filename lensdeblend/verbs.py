@@ -7,9 +7,11 @@ from dataclasses import fields, replace
 from numbers import Integral, Real
 from typing import Any
 
+import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
+from astropy.units import Quantity
 
 from lensdeblend.images import prepare, recast
 from lensdeblend.interfaces import Image
@@ -278,7 +280,12 @@ def _pixel_positions(positions, image: Image) -> np.ndarray | None:
         if wcs is None:
             raise ValueError("positions on the sky need an image with a celestial WCS; give pixel (x, y) instead")
         positions = np.column_stack([np.atleast_1d(axis) for axis in wcs.world_to_pixel(positions)])
-    positions = np.asarray(positions, dtype=float)
+    if isinstance(positions, Quantity) and positions.unit not in (u.pix, u.dimensionless_unscaled):
+        raise ValueError(f"positions in {positions.unit} are not pixels; give those, counted from 0, or a SkyCoord")
+    try:
+        positions = np.asarray(positions, dtype=float)
+    except (TypeError, ValueError):
+        raise TypeError(f"positions must be a SkyCoord or an (n, 2) array of pixels; got {positions!r}") from None
     if positions.ndim != 2 or positions.shape[1] != 2 or not len(positions):
         raise ValueError(f"positions must be a SkyCoord or an (n, 2) array of pixels; got shape {positions.shape}")
     if not np.isfinite(positions).all():
@@ -292,7 +299,13 @@ def _segmentation(segmentation, image: Image):
     from photutils.segmentation import SegmentationImage
 
     if not isinstance(segmentation, SegmentationImage):
-        segmentation = SegmentationImage(np.asarray(segmentation))
+        labels = np.asarray(segmentation)
+        if labels.dtype.kind not in "iu" or labels.ndim != 2:
+            raise TypeError(
+                "segmentation must be a photutils SegmentationImage or a two-dimensional array of whole numbers; got "
+                f"{type(segmentation).__name__} of {labels.dtype}"
+            )
+        segmentation = SegmentationImage(labels)
     if segmentation.shape != _first(image).data.shape:
         raise ValueError(f"the segmentation has shape {segmentation.shape}, the image {_first(image).data.shape}")
     return segmentation
@@ -310,6 +323,11 @@ def _conditions(conditions, n: int) -> dict[str, Any] | None:
     for name, values in wishes.items():
         if np.shape(values) not in ((), (n,)):
             raise ValueError(f"the condition {name!r} has shape {np.shape(values)}; one value or {n} are needed")
+    radius = u.Quantity(wishes.get("radius", 1 * u.arcsec))
+    if not radius.unit.is_equivalent(u.arcsec):
+        raise TypeError(f"the condition 'radius' must be an angle with a unit, such as 0.3 * u.arcsec; got {radius}")
+    if {"flux", "magnitude"} <= set(wishes):
+        raise ValueError("the conditions have both flux and magnitude: give one of the two")
     return wishes
 
 

@@ -179,7 +179,7 @@ class TestRead:
         [
             ("nJy", u.nJy), ("ELECTRONS/S", u.electron / u.s), ("electrons/s", u.electron / u.s),
             ("e-/s", u.electron / u.s), ("ADU", u.adu), ("counts", u.count), ("COUNTS/S", u.count / u.s),
-            ("MJy/sr", u.MJy / u.sr), ("cps", u.count / u.s),
+            ("MJy/sr", u.MJy / u.sr), ("nanomaggies", u.nmgy), ("cps", u.count / u.s),
             ("10**-20 erg/s/cm2", 1e-20 * u.erg / u.s / u.cm**2),
         ],
     )
@@ -529,3 +529,15 @@ class TestRealFiles:
         assert np.argmax(hst.psf) == hst.psf.size // 2
         centres = [image.wcs.pixel_to_world((n - 1) / 2, (n - 1) / 2) for image, n in ((hsc["g"], 50), (hst, 250))]
         assert centres[0].separation(centres[1]) < 1 * u.arcsec
+
+
+@pytest.mark.parametrize("image, error, message", [
+    (np.ones((16, 16)), TypeError, "needs an NDData, or {band: NDData}; got ndarray"),
+    ([NDData(np.ones((16, 16)))], TypeError, "got list"),
+    ({"g": np.ones((16, 16))}, TypeError, "got ndarray"),
+    ({}, ValueError, "mapping of bands is empty"),
+])
+def test_only_images_are_written(tmp_path, image, error, message):
+    with pytest.raises(error, match=message):
+        write_image(image, tmp_path / "a.fits")
+    assert not list(tmp_path.iterdir())

@@ -136,6 +136,12 @@ def test_bad_positions_are_refused(positions):
         deblend(image(), positions=positions, method="toy")
 
 
+@pytest.mark.parametrize("positions, error", [([[1, 2]] * u.arcsec, ValueError), ("here", TypeError)])
+def test_positions_are_pixels(positions, error):
+    with pytest.raises(error, match="pixels"):
+        deblend(image(), positions=positions, method="toy")
+
+
 def test_sky_positions_need_a_sky():
     with pytest.raises(ValueError, match="celestial WCS"):
         deblend(image(wcs=None, meta={"PIXSCALE": 0.1}), positions=SkyCoord([150] * u.deg, [2] * u.deg), method="toy")
@@ -154,6 +160,8 @@ def test_a_segmentation_must_fit_the_image():
     assert deblend(image(), segmentation=labels, method="toy", seed=1).segmentation.n_labels == 1
     with pytest.raises(ValueError, match="segmentation has shape"):
         deblend(image(), segmentation=labels[1:], method="toy")
+    with pytest.raises(TypeError, match="array of whole numbers; got ndarray of float64"):
+        deblend(image(), segmentation=labels * 1.0, method="toy")
 
 
 def test_bands_go_in_as_a_mapping():
@@ -191,6 +199,10 @@ def test_bad_conditions_are_refused():
         generate(3, conditions={"flux": [1, 2]}, method="toy")
     with pytest.raises(TypeError, match="mapping or a Table"):
         generate(3, conditions=[1], method="toy")
+    with pytest.raises(TypeError, match="radius' must be an angle"):
+        generate(3, conditions={"radius": 0.3}, method="toy")
+    with pytest.raises(ValueError, match="both flux and magnitude"):
+        generate(3, conditions={"flux": 1, "magnitude": 20}, method="toy")
 
 
 def test_a_finer_image():

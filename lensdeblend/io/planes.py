@@ -36,6 +36,7 @@ _CLASSES = {"variance": VarianceUncertainty, "std": StdDevUncertainty, "inverse_
 _POWERS = {"variance": 2, "std": 1, "inverse_variance": -2}
 _ALIASES = {
     "electrons": u.electron, "counts": u.count, "cps": u.count / u.s, "sec": u.s, "seconds": u.s, "second": u.s,
+    "nanomaggies": u.nmgy,
 }
 
 

@@ -358,9 +358,9 @@ def _meta(primary: fits.Header, own: fits.Header, wcs, pixel_scale) -> dict[str,
     meta = {key: value for header in headers for key, value in _cards(header) if not is_structural(key)}
     if pixel_scale is not None:
         scale = u.Quantity(pixel_scale, u.arcsec).value
-        own = None if wcs is None else square_pixel_scale(wcs)
-        if own is not None and abs(scale / own.value - 1) > 0.01:
-            raise ValueError(f"pixel_scale is {scale:.4g} arcsec, but the WCS has {own:.4g} a pixel")
+        of_wcs = None if wcs is None else square_pixel_scale(wcs)
+        if of_wcs is not None and abs(scale / of_wcs.value - 1) > 0.01:
+            raise ValueError(f"pixel_scale is {scale:.4g} arcsec, but the WCS has {of_wcs:.4g} a pixel")
         meta["PIXSCALE"] = float(scale)
     return meta
 

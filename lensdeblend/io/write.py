@@ -28,7 +28,9 @@ def write_image(image: NDData | Mapping[str, NDData], path: str | PathLike, *, o
     OSError
         Where the file exists and may not be replaced, or cannot be written.
     TypeError
-        Where the image holds what FITS cannot.
+        Where it is no image, or holds what FITS cannot.
+    ValueError
+        Where there is no band.
 
     Examples
     --------
@@ -40,4 +42,12 @@ def write_image(image: NDData | Mapping[str, NDData], path: str | PathLike, *, o
     >>> read_image("image.fits").unit
     Unit("nJy")
     """
+    images = [image]
+    if isinstance(image, Mapping):
+        images = list(image.values())
+        if not images:
+            raise ValueError("the mapping of bands is empty: give at least one {band: NDData}")
+    for item in images:
+        if not isinstance(item, NDData):
+            raise TypeError(f"write_image needs an NDData, or {{band: NDData}}; got {type(item).__name__}")
     write_contents({"image": image}, path, overwrite=overwrite)
