@@ -1,0 +1,1 @@
+"""Training: recipes, data streams and the loop."""
