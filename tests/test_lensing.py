@@ -138,6 +138,19 @@ def test_a_batch_is_its_members():
         torch.testing.assert_close(epl_convergence(x, y, *member), kappa[index], atol=1e-11, rtol=0)
 
 
+def test_parameters_broadcast_whichever_of_them_is_the_batch():
+    x, y = tensors(*points(20))
+    single = tensors(1.2, 2.2, 0.2, -0.1, 0.1, 0.0)
+    for index in range(6):
+        lens = list(single)
+        lens[index] = single[index] * torch.tensor([[0.9], [1.0], [1.1]], dtype=torch.float64)
+        full = [value.expand(3, 1) for value in lens]
+        for record in (False, True):
+            with torch.set_grad_enabled(record):
+                for one, other in zip(epl(x, y, *lens), epl(x, y, *full)):
+                    torch.testing.assert_close(one, other, atol=1e-14, rtol=0)
+
+
 def test_shear():
     from lenstronomy.LensModel.Profiles.shear import Shear
 
@@ -216,6 +229,20 @@ def test_point_masses_of_a_batch():
     for index in range(4):
         for one, other in zip(point_masses(x, y, theta_E[index], cx[index], cy[index]), together):
             torch.testing.assert_close(one, other[index], atol=1e-12, rtol=1e-12)
+
+
+def test_no_point_masses_deflect_nothing():
+    x, y = tensors(*points(5))
+    none = torch.zeros(2, 0, dtype=torch.float64)
+    for alpha in point_masses(x, y, none, none, none):
+        torch.testing.assert_close(alpha, torch.zeros(2, 5, dtype=torch.float64))
+
+
+def test_vortex_of_one_point_is_a_point_mass_at_its_centre():
+    x, y = tensors(*points(20))
+    parameters = tensors([0.3], [0.5], [0.6], [0.1], [-0.1])
+    for one, other in zip(vortex(x, y, *parameters, n=1), point_mass(x, y, *tensors(0.3, 0.1, -0.1))):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
 def test_vortex_is_a_line_of_point_masses():
@@ -368,6 +395,32 @@ def test_autograd_through_the_imager():
     lens, source = LENSES[:1].clone().requires_grad_(), SOURCES[:1].clone().requires_grad_()
     weight = torch.rand(12, 14, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     assert torch.autograd.gradcheck(lambda a, b: (weight * draw(a, b)).sum((-2, -1)), (lens, source), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_forward_mode_through_the_imager():
+    """Where no gradient is recorded buffers are used again, which forward mode must survive."""
+    draw = imager()
+    lens, source = LENSES[:1], SOURCES[:1]
+    slopes = torch.func.jacfwd(draw, argnums=(0, 1))(lens, source)
+    for which, (values, slope) in enumerate(zip((lens, source), slopes)):
+        for index in range(values.shape[1]):
+            step = torch.zeros_like(values)
+            step[0, index] = 1e-6
+            up, down = ([lens, source] for _ in range(2))
+            up[which], down[which] = values + step, values - step
+            expected = (draw(*up) - draw(*down)) / 2e-6
+            torch.testing.assert_close(slope[..., 0, index], expected, atol=1e-6 * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("gamma", [1.6, 2.0, 2.8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_finite_with_lens_and_source_on_a_point(gamma, dtype):
+    draw = LensImager((15, 15), 0.1, supersampling=1, dtype=dtype)
+    lens = torch.tensor([[1.0, gamma, 0, 0, 0, 0, 0, 0]], dtype=dtype, requires_grad=True)
+    source = torch.tensor([[1.0, 0.3, 4.0, 0, 0, 0, 0]], dtype=dtype, requires_grad=True)
+    draw(lens, source).sum().backward()
+    assert torch.isfinite(lens.grad).all() and torch.isfinite(source.grad).all()
 
 
 def test_imager_gives_the_same_alone_in_a_batch_and_recording():
@@ -600,6 +653,13 @@ def test_amplitudes_are_those_of_nnls():
             negative += (best == 0).any()
             assert np.linalg.norm(data - mine @ columns) <= norm * (1 + 1e-9)
     assert negative > 10
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_two_equal_components_share_the_amplitude(dtype):
+    one = torch.rand(50, dtype=dtype, generator=torch.Generator().manual_seed(1))
+    amplitudes = nonnegative_amplitudes(torch.stack([one, one])[None], 3 * one)
+    torch.testing.assert_close(amplitudes.sum(), torch.tensor(3.0, dtype=dtype), rtol=1e-5, atol=0)
 
 
 def test_an_empty_component_gets_no_amplitude():

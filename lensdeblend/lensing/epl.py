@@ -28,6 +28,8 @@ from torch import Tensor
 __all__ = ["epl", "epl_convergence", "epl_jacobian", "series_terms", "sie"]
 
 _SERIES_TOLERANCE = {torch.float32: 1e-8, torch.float64: 1e-13}
+# Squared arcsec; keeps the centre finite, and so that of its inverse square, which gradients take.
+_SOFTENING2 = {torch.float32: 1e-18, torch.float64: 1e-24}
 
 
 def series_terms(ellipticity: float, dtype: torch.dtype = torch.float64) -> int:
@@ -62,18 +64,16 @@ def _clenshaw(coefficients: Sequence[Tensor], real: Tensor, imag: Tensor, modulu
     Where no gradient is recorded, two buffers are used again and again.
     """
     twice, minus = 2 * real, -modulus2
-    last, before = coefficients[-1].expand_as(twice), torch.zeros_like(twice)
+    last = coefficients[-1] + torch.zeros_like(twice)
+    before = torch.zeros_like(last)
     in_place = not torch.is_grad_enabled()
-    if in_place:
-        last = last.clone()
     for coefficient in coefficients[-2:0:-1]:
         if in_place:
-            before = torch.addcmul(coefficient, minus, before, out=before).addcmul_(twice, last)
-            last, before = before, last
+            before.mul_(minus).add_(coefficient).addcmul_(twice, last)
         else:
-            last, before = torch.addcmul(torch.addcmul(coefficient, minus, before), twice, last), last
-    start = torch.addcmul(coefficients[0], minus, before)
-    return torch.addcmul(start, real, last), imag * last
+            before = torch.addcmul(before * minus + coefficient, twice, last)
+        last, before = before, last
+    return torch.addcmul(before * minus + coefficients[0], real, last), imag * last
 
 
 def epl(
@@ -103,7 +103,7 @@ def epl(
     zx = torch.addcmul((1 - e1) * dx, -e2, dy)
     zy = torch.addcmul((1 + e1) * dy, -e2, dx)
     xx, yy = zx * zx, zy * zy
-    length2 = xx + yy + 1e-24
+    length2 = xx + yy + _SOFTENING2[xx.dtype]
     inverse = length2.reciprocal()
     cosine, sine = (xx - yy) * inverse, 2 * (zx * zy) * inverse
     modulus2 = e1 * e1 + e2 * e2
@@ -129,7 +129,7 @@ def epl_convergence(
     t = gamma - 1
     dx, dy = x - center_x, y - center_y
     zx, zy = (1 - e1) * dx - e2 * dy, (1 + e1) * dy - e2 * dx
-    log_length = 0.5 * torch.log(zx * zx + zy * zy + 1e-24)
+    log_length = 0.5 * torch.log(zx * zx + zy * zy + _SOFTENING2[zx.dtype])
     return (1 - t / 2) * torch.exp(t * (torch.log(theta_E) + 0.5 * torch.log1p(-(e1 * e1 + e2 * e2)) - log_length))
 
 
@@ -162,7 +162,7 @@ def epl_jacobian(
     z_conj = z.conj().resolve_conj()
     zeta = z - epsilon * z_conj
     zeta_real, zeta_imag = zeta.real.contiguous(), zeta.imag.contiguous()
-    length2 = zeta_real * zeta_real + zeta_imag * zeta_imag + 1e-24
+    length2 = zeta_real * zeta_real + zeta_imag * zeta_imag + _SOFTENING2[zeta_real.dtype]
     phase = zeta * zeta / length2
     w = -epsilon.conj() * phase
     w_real, w_imag = w.real.contiguous(), w.imag.contiguous()

@@ -26,7 +26,8 @@ def point_masses(
     x: Tensor, y: Tensor, theta_E: Tensor, center_x: Tensor, center_y: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Deflection of many point masses, stacked along the last axis of the parameters; summed one by one."""
-    alpha_x, alpha_y = torch.zeros_like(x + theta_E[..., :1]), torch.zeros_like(y + theta_E[..., :1])
+    alpha_x = x.new_zeros(torch.broadcast_shapes(x.shape, (*theta_E.shape[:-1], 1)))
+    alpha_y = torch.zeros_like(alpha_x)
     for index in range(theta_E.shape[-1]):
         one = slice(index, index + 1)
         more_x, more_y = point_mass(x, y, theta_E[..., one], center_x[..., one], center_y[..., one])
@@ -39,7 +40,7 @@ def vortex(
     n: int = 100,
 ) -> tuple[Tensor, Tensor]:
     """Deflection of an axion vortex: ``n`` equal point masses on a line; ``theta_E`` is that of all together."""
-    step = torch.linspace(-1, 1, n, dtype=x.dtype, device=x.device)
+    step = torch.linspace(-1, 1, n, dtype=x.dtype, device=x.device) if n > 1 else x.new_zeros(1)
     return point_masses(
         x, y,
         (theta_E / math.sqrt(n)).expand(*theta_E.shape[:-1], n),

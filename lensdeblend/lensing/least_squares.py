@@ -1,8 +1,8 @@
 """Damped least squares for many starts at once, the linear amplitudes solved at every step.
 
 Levenberg-Marquardt with Marquardt's scaling; amplitudes are eliminated as in variable projection (Golub & Pereyra
-1973), in the approximation of Kaufman: the joint normal equations give the step of the other parameters, then the
-amplitudes are solved anew.
+2003InvPr..19R...1G), in the approximation of Kaufman: the joint normal equations give the step of the other
+parameters, then the amplitudes are solved anew.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def nonnegative_amplitudes(basis: Tensor, data: Tensor) -> Tensor:
     alive = scale > 0
     eye = torch.eye(count, dtype=basis.dtype, device=basis.device)
     norm = torch.where(alive, scale, torch.ones_like(scale)).rsqrt()
-    gram = gram * norm[..., :, None] * norm[..., None, :] + 1e-12 * eye
+    # Two equal components leave the matrix singular but for this.
+    ridge = max(1e-12, 8 * torch.finfo(basis.dtype).eps)
+    gram = gram * norm[..., :, None] * norm[..., None, :] + ridge * eye
     right = right * norm
     amplitudes = torch.zeros_like(right)
     for _ in range(count + 1):
