@@ -216,6 +216,11 @@ def test_a_damaged_header_is_one_error(capsys, images):
         assert "short.fits is truncated" in fails(capsys, args, 1)
 
 
+def test_a_cutout_of_part_of_a_pixel_is_refused(capsys, images):
+    args = ["reconstruct", images[0], "--method", "toy", "--cutout", "12", "11", "15.5"]
+    assert "whole pixel" in fails(capsys, args, 1)
+
+
 def test_the_same_name_twice_is_refused(capsys, images):
     Path("sub").mkdir()
     Path("sub", images[0]).write_bytes(Path(images[0]).read_bytes())
@@ -228,6 +233,9 @@ def test_output_that_cannot_be_written(capsys, images):
     line = fails(capsys, ["reconstruct", *images, "--method", "toy", "-o", "file"])
     assert "is a file, but there are 2 inputs: name a folder" in line
     assert "file" in fails(capsys, ["reconstruct", images[0], "--method", "toy", "-o", "file/out.fits"])
+    line = fails(capsys, ["reconstruct", images[0], "--method", "toy", "-o", "one.fits", "--plot", "one.jpgg"])
+    assert "one.jpgg: the suffix must name a format of figures" in line
+    assert not Path("one.fits").exists()
     line = fails(capsys, ["reconstruct", *images, "--method", "toy", "--plot", "one.png"])
     assert "--plot one.png is one file" in line
 

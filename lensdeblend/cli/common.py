@@ -15,10 +15,11 @@ from astropy.table import Table
 
 from lensdeblend.cli.options import parse_options
 from lensdeblend.plugins import create, method_class
+from lensdeblend.results.panels import check_format
 
 __all__ = [
     "BAD_USAGE", "DONE", "SOME_FAILED", "add_common_options", "add_output_options", "chosen_method", "complain",
-    "each_input", "one_line", "output_paths", "print_json", "print_table", "refuse_existing",
+    "each_input", "one_line", "output_paths", "picture_paths", "print_json", "print_table", "refuse_existing",
 ]
 
 DONE, SOME_FAILED, BAD_USAGE = 0, 1, 2
@@ -62,12 +63,24 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
     return paths
 
 
-def refuse_existing(paths: Iterable[Path], overwrite: bool, *, inputs: Iterable[Path] = ()) -> None:
+def picture_paths(inputs: Sequence[Path], plot: Path | None, suffix: str) -> list[Path]:
+    """Where the picture of each input goes; none without ``--plot``."""
+    if plot is None:
+        return []
+    if len(inputs) > 1 and plot.suffix:
+        raise ValueError(f"--plot {plot} is one file, but there are {len(inputs)} inputs: name a folder")
+    return output_paths(inputs, plot, suffix)
+
+
+def refuse_existing(
+    paths: Iterable[Path], overwrite: bool, *, pictures: Iterable[Path] = (), inputs: Iterable[Path] = ()
+) -> None:
     """Raise before any work is done where something would be overwritten, an input above all, or cannot be written.
 
     The folders are made.
     """
-    paths = list(paths)
+    pictures = list(pictures)
+    paths = [*paths, *pictures]
     read = {path.resolve() for path in inputs}
     for path in paths:
         if path.resolve() in read:
@@ -78,6 +91,8 @@ def refuse_existing(paths: Iterable[Path], overwrite: bool, *, inputs: Iterable[
     for path in paths:
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path} exists; add --overwrite to replace it, or choose another name with -o")
+    for path in pictures:
+        check_format(path)
     for folder in {path.parent for path in paths}:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = args.output or Path("lensdeblend-demo")
     lens, result, picture = (folder / name for name in ("lens.fits", "reconstruction.fits", "reconstruction.png"))
-    refuse_existing([lens, result, picture], args.overwrite)
+    refuse_existing([lens, result], args.overwrite, pictures=[picture])
 
     truth = simulate(SCENE, OBSERVATION, seed=args.seed)
     truth.write(lens, overwrite=args.overwrite)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from astropy.units import Quantity
 
-from lensdeblend.cli.common import DONE, add_common_options, chosen_method, print_table, refuse_existing
+from lensdeblend.cli.common import DONE, add_common_options, chosen_method, picture_paths, print_table, refuse_existing
 from lensdeblend.verbs import generate
 
 __all__ = ["add_options", "run"]
@@ -26,11 +26,12 @@ def run(args: argparse.Namespace) -> int:
     conditions = dict(_wish(text) for text in args.condition)
     method = chosen_method("generator", args)
     output = args.output or Path("galaxies.fits")
-    refuse_existing([path for path in (output, args.plot) if path is not None], args.overwrite)
+    pictures = picture_paths([output], args.plot, "_galaxies.png")
+    refuse_existing([output], args.overwrite, pictures=pictures)
     result = generate(args.n, conditions=conditions or None, method=method, seed=args.seed)
     result.write(output, overwrite=args.overwrite)
-    if args.plot is not None:
-        result.plot(args.plot, overwrite=args.overwrite)
+    for path in pictures:
+        result.plot(path, overwrite=args.overwrite)
     print_table(result.catalog)
     return DONE
 

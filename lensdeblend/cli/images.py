@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from lensdeblend.cli.common import each_input, output_paths, refuse_existing
+from lensdeblend.cli.common import each_input, output_paths, picture_paths, refuse_existing
 from lensdeblend.io import read_bands, read_image
 
 __all__ = ["add_image_options", "read_input", "run_on_images"]
@@ -50,16 +50,16 @@ def read_input(path: Path, args: argparse.Namespace):
         return image
     x, y, size = args.cutout
     if args.bands:
-        return {band: cutout(plane, (x, y), int(size)) for band, plane in image.items()}
-    return cutout(image, (x, y), int(size))
+        return {band: cutout(plane, (x, y), size) for band, plane in image.items()}
+    return cutout(image, (x, y), size)
 
 
 def run_on_images(args: argparse.Namespace, suffix: str, verb: Callable, report: Callable) -> int:
     """Read each input, call ``verb(number, image)``, write and draw what it returns, ``report(path, result)``."""
     inputs = args.inputs
     outputs = output_paths(inputs, args.output, f"_{suffix}.fits")
-    pictures = _pictures(inputs, args.plot, suffix)
-    refuse_existing([*outputs, *pictures], args.overwrite, inputs=[*inputs, *_plane_files(args)])
+    pictures = picture_paths(inputs, args.plot, f"_{suffix}.png")
+    refuse_existing(outputs, args.overwrite, pictures=pictures, inputs=[*inputs, *_plane_files(args)])
 
     def work(number: int, path: Path) -> None:
         result = verb(number, read_input(path, args))
@@ -69,14 +69,6 @@ def run_on_images(args: argparse.Namespace, suffix: str, verb: Callable, report:
         report(path, result)
 
     return each_input(args, inputs, work)
-
-
-def _pictures(inputs: list[Path], plot: Path | None, suffix: str) -> list[Path]:
-    if plot is None:
-        return []
-    if len(inputs) > 1 and plot.suffix:
-        raise ValueError(f"--plot {plot} is one file, but there are {len(inputs)} inputs: name a folder")
-    return output_paths(inputs, plot, f"_{suffix}.png")
 
 
 def _plane_files(args: argparse.Namespace) -> list[Path]:
