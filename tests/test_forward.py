@@ -290,12 +290,13 @@ def test_a_prior_holds_the_slope():
     assert free.parameters["gamma_err"][0] > 1e-3
 
 
-def test_a_noise_map_made_from_the_noisy_data_is_recognised():
+@pytest.mark.parametrize("light", [lambda data: data, lambda data: np.clip(data, 0, None)], ids=["all", "positive"])
+def test_a_noise_map_made_from_the_noisy_data_is_recognised(light):
     exposure, background = 500.0, 0.0004
     clean = simulation().noiseless.data
     rng = np.random.default_rng(5)
     data = rng.poisson(clean * exposure) / exposure + rng.normal(0, np.sqrt(background), clean.shape)
-    from_data = np.clip(background + data / exposure, 1e-5, None)
+    from_data = np.clip(background + light(data) / exposure, 1e-5, None)
     expected = background + clean / exposure
     honest, biased = (
         changed(simulation().image, data=data, uncertainty=VarianceUncertainty(v)) for v in (expected, from_data)
@@ -403,6 +404,17 @@ def test_an_image_without_light_is_refused(level):
     given = simulation().image
     with pytest.raises(ValueError, match="no unmasked pixel is above 0"):
         reconstruct(changed(given, data=np.full(given.data.shape, level)), method=QUICK, seed=1)
+
+
+@pytest.mark.parametrize("level", [1e-3, 30.0])
+def test_one_pixel_above_a_dark_sky_gives_no_confident_lens(level):
+    """Smoothed, it may be nowhere above 0, so that nothing says where the arcs are."""
+    given = simulation().image
+    data = np.full(given.data.shape, -1.0)
+    data[7, 9] = level
+    uncertainty = VarianceUncertainty(np.ones(data.shape))
+    result = reconstruct(changed(given, data=data, uncertainty=uncertainty), method=QUICK, seed=1)
+    assert result.flags
 
 
 def test_overstated_noise_is_flagged():

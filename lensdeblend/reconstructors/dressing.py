@@ -171,7 +171,8 @@ def _unlensed(image: NDData, fit: LensFit) -> np.ndarray:
 
 
 def _source_plane(image: NDData, fit: LensFit) -> NDData:
-    """The sources on their own grid: four half-light radii to each side, a quarter of the image's pixel or finer."""
+    """The sources on their own grid: four half-light radii to each side; pixels a quarter of the image's, finer for
+    sources below 41 of these, coarser for those beyond 201."""
     scale = pixel_scale(image).to_value(u.arcsec)
     sources = [fit.parameters[fit.model.light_columns(k)] for k in range(fit.model.sources)]
     brightest = int(fit.amplitudes[:fit.model.sources].argmax())

@@ -12,8 +12,8 @@ The amplitudes :math:`a_k, b_j \ge 0` are solved linearly at every step (variabl
 2003InvPr..19R...1G); the rest by Levenberg-Marquardt with derivatives in closed form. Many starts, read off the
 image, run as one batch; the poor ones are dropped. Each pixel is divided as finely as its light needs.
 
-Errors are those of the Laplace approximation: the inverse of the normal matrix at the best fit, which is the
-Cramér-Rao bound of the model there. Where the fit is flagged they should not be trusted.
+Errors are those of the Laplace approximation: the inverse of the normal matrix at the best fit, priors included;
+without priors it is the Cramér-Rao bound of the model there. Where the fit is flagged they should not be trusted.
 """
 
 from __future__ import annotations
@@ -82,13 +82,13 @@ class Forward(Reconstructor):
     samples : int
         Number of posterior samples; 0 for none.
     device : str
-        ``"auto"`` or a torch device. The fit of one lens is small: the CPU is the faster for it, and what ``"auto"``
-        takes.
+        ``"auto"`` or ``"cpu"``, which are the same: the fit of one lens is small, and the CPU the faster for it.
 
     Notes
-    ----- A noise map that was computed from the noisy data themselves (an exact linear function of them) biases
-    chi-square and flux. It is recognised; the variance is then computed anew from the model by the same law, is found
-    in the result's ``image``, and ``meta["variance"]`` says so.
+    -----
+    A noise map that was computed from the noisy data themselves (an exact linear function of them, or of their
+    positive part) biases chi-square and flux. It is recognised; the variance is then computed anew from the model by
+    the same law, is found in the result's ``image``, and ``meta["variance"]`` says so.
 
     References
     ----------
@@ -141,7 +141,7 @@ class Forward(Reconstructor):
                 "gamma_prior must be (mean, standard deviation) with a positive second, or None; "
                 f"got {self.gamma_prior!r}"
             )
-        if self.device not in ("auto", "cpu"):
+        if not isinstance(self.device, str) or self.device not in ("auto", "cpu"):
             raise ValueError(f"forward runs on the CPU: device must be 'auto' or 'cpu'; got {self.device!r}")
 
     def reconstruct(self, image: Image, rng: np.random.Generator):
@@ -292,5 +292,5 @@ def _is_gaussian(prior) -> bool:
 
 
 def _one_of(name: str, value, allowed: tuple) -> None:
-    if isinstance(value, bool) or value not in allowed:
+    if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")

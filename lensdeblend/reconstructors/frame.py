@@ -126,18 +126,21 @@ def estimated_from_data(image: NDData) -> PhotonNoise | None:
 
     Such a variance is too small where the noise is negative and too large where it is positive: chi-square comes out
     above 1 for the true model, and fits come out low (Neyman's chi-square). It shows as a variance that is an exact
-    linear function of the data, which an expected variance never is.
+    linear function of the data, or of their positive part, which an expected variance never is.
     """
     good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
     data, variance = image.data[good].astype(float), image.uncertainty.array[good].astype(float)
     spread = variance.std()
-    if spread < 1e-6 * variance.mean() or data.std() == 0:
+    if spread < 1e-6 * variance.mean():
         return None
-    per_count, background = np.polyfit(data, variance, 1)
-    left = variance - background - per_count * data
-    if per_count <= 0 or background <= 0 or left.std() > 1e-3 * spread:
-        return None
-    return PhotonNoise(float(background), float(per_count))
+    for light in (data, data.clip(0)):
+        if light.std() == 0:
+            continue
+        per_count, background = np.polyfit(light, variance, 1)
+        left = variance - background - per_count * light
+        if per_count > 0 and background > 0 and left.std() <= 1e-3 * spread:
+            return PhotonNoise(float(background), float(per_count))
+    return None
 
 
 def _border(psf: np.ndarray) -> int:

@@ -89,7 +89,7 @@ def draw_starts(arcs: Arcs, count: int, rng: np.random.Generator, *, spread: flo
     ax, ay = epl(x, y, *parameters[:6])
     sx, sy = shear(x, y, *parameters[6:])
     beta_x, beta_y = (x - ax - sx).numpy(), (y - ay - sy).numpy()
-    weight = arcs.flux / arcs.flux.sum()
+    weight = arcs.flux / arcs.flux.sum() if arcs.flux.any() else np.full(len(arcs.flux), 1 / len(arcs.flux))
     source_x, source_y = beta_x @ weight, beta_y @ weight
     scatter = np.sqrt(((beta_x - source_x[:, None]) ** 2 + (beta_y - source_y[:, None]) ** 2) @ weight)
     radius = np.clip(scatter, 0.05, 0.6) * np.exp(rng.normal(0, 0.3, count))
