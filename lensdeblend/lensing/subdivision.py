@@ -181,6 +181,10 @@ def refine(
     most : int, optional
         Cutting stops before there are more cells than this.
 
+    Returns
+    -------
+    Subdivision
+
     Notes
     -----
     Pixels beside one that is cut are cut with it: a cusp can escape the points of one pixel, but not of all around it.

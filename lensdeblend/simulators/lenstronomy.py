@@ -45,8 +45,8 @@ class Lenstronomy(Simulator):
     supersampling : int
         Parts into which each pixel is cut along each axis.
     precision : float or None
-        Pixels whose average is not known to this fraction of the brightest pixel are cut more finely; None for no such
-        refinement.
+        Pixels whose average is not known to this fraction of the brightest pixel are cut more finely, at most into 640
+        parts along each axis; None for no such refinement.
 
     Examples
     --------
