@@ -372,7 +372,8 @@ def test_what_a_simulator_cannot_do(simulator, sources, mass, message):
 
 @pytest.mark.parametrize("make", [
     lambda: Lenstronomy(supersampling=0), lambda: Lenstronomy(precision=0), lambda: GalSim(relative_error=2),
-    lambda: GalSim(supersampling=1.5),
+    lambda: GalSim(supersampling=1.5), lambda: Lenstronomy(supersampling="fine"), lambda: GalSim(supersampling=True),
+    lambda: Lenstronomy(supersampling=float("inf")),
 ])
 def test_bad_options(make):
     with pytest.raises(ValueError, match="must be"):

@@ -68,6 +68,8 @@ MASSES = {
     "point mass": [SIE(0.8 * ARC), PointMass(0.2 * ARC, 0.72 * ARC, 0.41 * ARC)],
     "subhaloes": [SIE(1 * ARC), PointSubhalos(RNG.uniform(0.01, 0.05, 6) * ARC, *RNG.uniform(-1.5, 1.5, (2, 6)) * ARC)],
     "vortex": [SIE(1 * ARC), Vortex(0.2 * ARC, 0.4 * ARC, 35 * u.deg, center_x=0.3 * ARC, n=12)],
+    "vortex of one point": [SIE(1 * ARC), Vortex(0.2 * ARC, 0.4 * ARC, center_x=0.7 * ARC, n=1)],
+    "no subhaloes": [SIE(1 * ARC), PointSubhalos([] * ARC, [] * ARC, [] * ARC)],
 }
 
 
@@ -80,7 +82,7 @@ def test_every_kind_of_mass(kind):
     for mine, at, theirs in zip(beta, (x, y), deflection(MASSES[kind], x, y)):
         np.testing.assert_allclose(at - mine, theirs, atol=1e-6)
     scene = Scene(MASSES[kind], sources=[Gaussian(10.0, 0.3 * ARC, 0.1, 0.05, 0.1 * ARC, -0.05 * ARC)])
-    tolerance = 5e-4 if kind in ("point mass", "subhaloes", "vortex") else 1e-4
+    tolerance = 5e-4 if kind in ("point mass", "subhaloes", "vortex", "vortex of one point") else 1e-4
     assert_agree(draw(Torch(), scene), draw(REFERENCE, scene), tolerance)
 
 
@@ -166,10 +168,28 @@ def test_what_it_cannot_draw(scene, message):
     ({"precision": 0}, "precision must be positive; got 0"),
     ({"points": 1.5}, "points must be a whole positive number"),
     ({"points": 0}, "points must be a whole positive number; got 0"), ({"dtype": "float16"}, "dtype must be"),
+    ({"points": "two"}, "points must be a whole positive number; got 'two'"),
+    ({"device": "gpu"}, "device must be 'auto', 'cpu', 'cuda' or 'cuda:N'; got 'gpu'"),
 ])
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         Torch(**options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there():
+    with pytest.raises(ValueError, match="torch sees no GPU"):
+        draw(Torch(device="cuda"), Scene(sources=[Gaussian(1.0, 0.3 * ARC)]))
+
+
+class DressedEPL(EPL):
+    """A kind of mass that no simulator has heard of."""
+
+
+@pytest.mark.parametrize("simulator", [Torch(), REFERENCE], ids=["torch", "lenstronomy"])
+def test_unknown_kinds_are_named(simulator):
+    with pytest.raises(ValueError, match="knows no deflection of DressedEPL"):
+        draw(simulator, Scene([DressedEPL(1 * ARC)], sources=[Gaussian(1.0, 0.3 * ARC)]))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -27,6 +27,7 @@ from lensdeblend.scenes import (
 )
 from lensdeblend.scenes.catalog import total_flux
 from lensdeblend.simulators.assembly import add_stamp, assemble, convolve, padding, point_image
+from lensdeblend.simulators.checks import require_whole
 
 __all__ = ["GalSim"]
 
@@ -64,8 +65,7 @@ class GalSim(Simulator):
     supersampling: int = 5
 
     def __post_init__(self):
-        if self.supersampling != int(self.supersampling) or self.supersampling < 1:
-            raise ValueError(f"supersampling must be a whole positive number; got {self.supersampling}")
+        require_whole("supersampling", self.supersampling)
         if not 0 < self.relative_error < 1:
             raise ValueError(f"relative_error must be between 0 and 1; got {self.relative_error}")
 

@@ -27,6 +27,7 @@ from lensdeblend.scenes import (
 )
 from lensdeblend.scenes.catalog import sersic_b, total_flux
 from lensdeblend.simulators.assembly import assemble, convolve, padding, point_image, source_grid
+from lensdeblend.simulators.checks import require_drawn, require_whole
 from lensdeblend.simulators.subdivision import average_over_pixels
 
 __all__ = ["Lenstronomy", "deflection"]
@@ -67,8 +68,7 @@ class Lenstronomy(Simulator):
     precision: float | None = 1e-4
 
     def __post_init__(self):
-        if self.supersampling != int(self.supersampling) or self.supersampling < 1:
-            raise ValueError(f"supersampling must be a whole positive number; got {self.supersampling}")
+        require_whole("supersampling", self.supersampling)
         if self.precision is not None and not self.precision > 0:
             raise ValueError(f"precision must be positive, or None; got {self.precision}")
 
@@ -80,7 +80,7 @@ class Lenstronomy(Simulator):
         ValueError
             For components that lenstronomy cannot draw, and for a point source behind a lens.
         """
-        _check(scene)
+        require_drawn(scene, "lenstronomy", (*_LIGHT, PointSource), (*_MASS, *_POINTS))
         galaxies = [galaxy.components for galaxy in scene.galaxies]
         lensed = self._seen(scene.mass, galaxies, observation)
         lens_light, = self._seen((), [scene.lens_light], observation) if scene.lens_light else (None,)
@@ -206,20 +206,3 @@ def _light(group: Sequence[LightComponent], observation: Observation) -> tuple[L
         for component in group if not isinstance(component, PointSource)
     ]
     return LightModel([name for name, _ in parts]), [parameters for _, parameters in parts]
-
-
-def _check(scene: Scene) -> None:
-    drawn = (*_LIGHT, PointSource)
-    for component in (*scene.lens_light, *(part for galaxy in scene.galaxies for part in galaxy.components)):
-        if not isinstance(component, drawn):
-            raise ValueError(
-                f"the lenstronomy simulator does not draw {type(component).__name__}; it draws "
-                f"{', '.join(kind.__name__ for kind in drawn)}. The galsim simulator draws more, without a lens"
-            )
-    for component in scene.mass:
-        if not isinstance(component, (*_MASS, *_POINTS)):
-            raise ValueError(f"the lenstronomy simulator knows no deflection of {type(component).__name__}")
-    if scene.is_lens and any(isinstance(part, PointSource) for galaxy in scene.galaxies for part in galaxy.components):
-        raise ValueError(
-            "a PointSource behind a lens is not supported; use a small Gaussian, or put it into lens_light"
-        )

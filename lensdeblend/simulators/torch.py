@@ -30,6 +30,7 @@ from lensdeblend.scenes import (
 )
 from lensdeblend.scenes.catalog import total_flux
 from lensdeblend.simulators.assembly import assemble, point_image, source_grid
+from lensdeblend.simulators.checks import require_drawn, require_whole
 
 __all__ = ["Torch"]
 
@@ -88,10 +89,13 @@ class Torch(Simulator):
     def __post_init__(self):
         if not self.precision > 0:
             raise ValueError(f"precision must be positive; got {self.precision}")
-        if self.points != int(self.points) or self.points < 1:
-            raise ValueError(f"points must be a whole positive number; got {self.points}")
+        require_whole("points", self.points)
         if self.dtype not in ("float64", "float32"):
             raise ValueError(f"dtype must be 'float64' or 'float32'; got {self.dtype!r}")
+        try:
+            torch.device("cpu" if self.device == "auto" else self.device)
+        except (RuntimeError, TypeError):
+            raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or 'cuda:N'; got {self.device!r}") from None
 
     def simulate(self, scene: Scene, observation: Observation, rng: np.random.Generator) -> Simulation:
         """Return the image of ``scene``.
@@ -99,7 +103,8 @@ class Torch(Simulator):
         Raises
         ------
         ValueError
-            For components that this simulator cannot draw, and for a point source behind a lens.
+            For components that this simulator cannot draw, for a point source behind a lens, and for a device that
+            is not there.
         """
         return self._together([scene], observation, [rng])[0]
 
@@ -122,7 +127,7 @@ class Torch(Simulator):
 
     def _together(self, scenes: Sequence[Scene], observation: Observation, rngs) -> list[Simulation]:
         for scene in scenes:
-            _check(scene)
+            require_drawn(scene, "torch", (*_PROFILES, ImageSource, PointSource), _DEFLECTIONS)
         first = scenes[0]
         scale = observation.pixel_scale.to_value(u.arcsec)
         with torch.no_grad():
@@ -171,6 +176,8 @@ class Torch(Simulator):
         device = self.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        elif str(device).startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"torch sees no GPU here, so device {device!r} cannot be used; take 'auto' or 'cpu'")
         return {"dtype": getattr(torch, self.dtype), "device": device}
 
     def _pixels(self, brightness: Points, grid: PixelGrid) -> Tensor:
@@ -296,20 +303,3 @@ def _structure(scene: Scene) -> tuple:
         tuple(map(kind, scene.lens_light)),
         tuple(tuple(map(kind, galaxy.components)) for galaxy in scene.galaxies),
     )
-
-
-def _check(scene: Scene) -> None:
-    drawn = (*_PROFILES, ImageSource, PointSource)
-    for component in (*scene.lens_light, *(part for galaxy in scene.galaxies for part in galaxy.components)):
-        if not isinstance(component, drawn):
-            raise ValueError(
-                f"the torch simulator does not draw {type(component).__name__}; it draws "
-                f"{', '.join(kind.__name__ for kind in drawn)}. The galsim simulator draws more, without a lens"
-            )
-    for component in scene.mass:
-        if type(component) not in _DEFLECTIONS:
-            raise ValueError(f"the torch simulator knows no deflection of {type(component).__name__}")
-    if scene.is_lens and any(isinstance(part, PointSource) for galaxy in scene.galaxies for part in galaxy.components):
-        raise ValueError(
-            "a PointSource behind a lens is not supported; use a small Gaussian, or put it into lens_light"
-        )
