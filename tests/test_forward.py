@@ -371,7 +371,8 @@ def test_bad_options(options, message):
 
 @pytest.mark.parametrize("options", [
     {"sources": True}, {"gamma_prior": 2.0}, {"gamma_prior": ("a", "b")}, {"radius": "wide"}, {"radius": np.nan},
-    {"shear_prior": "0.1"},
+    {"shear_prior": "0.1"}, {"sources": np.array([1, 2])}, {"lens_light": [0]}, {"sources": 1.0},
+    {"posterior": np.array(["hmc", "hmc"])}, {"device": np.array(["cpu", "cpu"])},
 ])
 def test_options_of_the_wrong_type(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):

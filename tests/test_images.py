@@ -161,6 +161,41 @@ class TestPrepare:
         assert ready.data.dtype == np.float64
         assert_allclose(ready.uncertainty.array, 1e-50)
 
+    def test_float32_gives_way_where_a_square_would_overflow(self):
+        data = np.full(SHAPE, 1.0, dtype=np.float32)
+        assert prepare(image(data=data)).data.dtype == np.float32
+        data[3, 4] = 1e25
+        ready = prepare(image(data=data, noise=1e15))
+        assert ready.data.dtype == np.float64
+        assert np.isfinite(ready.data**2).all()
+
+    @pytest.mark.parametrize(("value", "noise", "message"), [
+        (1e155, 1e150, "the image has values up to 1e.155.*squares double precision does not hold: mask such pix"),
+        (1.0, 1e-154, "noise from 1e-154 to 0.5, whose squares double precision does not hold"),
+        (1e150, 0.5, "values up to 1e.150 where the noise is 0.5: more than 1e.15 times it"),
+        (-1e150, 0.5, "values up to 1e.150 where the noise is 0.5: more than 1e.15 times it"),
+        (1.0, 1e100, "noise from 0.5 to 1e.100, its median 0.5"),
+        (1.0, 1e-100, "noise from 1e-100 to 0.5, its median 0.5"),
+    ])
+    def test_what_double_precision_does_not_hold_is_refused_unless_masked(self, value, noise, message):
+        data, std = np.ones(SHAPE), np.full(SHAPE, 0.5)
+        data[3, 4], std[3, 4] = value, noise
+        with pytest.raises(ValueError, match=message):
+            prepare(image(data=data, uncertainty=StdDevUncertainty(std)))
+        mask = np.zeros(SHAPE, dtype=bool)
+        mask[3, 4] = True
+        assert prepare(image(data=data, uncertainty=StdDevUncertainty(std), mask=mask)).mask.sum() == 1
+
+    @pytest.mark.parametrize("level", [1e160, 1e-170])
+    def test_noise_whose_square_is_no_number_names_the_way_out(self, level):
+        with pytest.raises(ValueError, match="no pixel with a positive, finite variance.*divide data and noise by one"):
+            prepare(image(data=np.ones(SHAPE) * level, noise=level))
+
+    @pytest.mark.parametrize("level", [1e150, 1e-150])
+    def test_any_unit_whose_squares_are_numbers_passes(self, level):
+        ready = prepare(image(data=np.ones(SHAPE) * level, noise=level / 10))
+        assert_allclose(ready.uncertainty.array / level / level, 0.01)
+
     @pytest.mark.parametrize("kind", [NDData, NDDataRef, CCDData])
     def test_every_class_comes_out_as_plain_nddata(self, kind):
         ready = prepare(image(kind, psf=gaussian((5, 5))))
@@ -425,6 +460,7 @@ class TestCutout:
 
     def test_over_the_edge_trimmed_or_refused(self):
         assert cutout(image(), (0, 0), 9, mode="trim").data.shape == (5, 5)
+        assert cutout(image(), (9, 9), 1e12, mode="trim").data.shape == SHAPE
         with pytest.raises(ValueError, match="[Oo]verlap"):
             cutout(image(), (0, 0), 9, mode="strict")
 
@@ -442,6 +478,10 @@ class TestCutout:
             ((image(meta={}), (9, 9), 1 * u.arcsec), ValueError, "a pixel scale is needed"),
             ((image(), (9, 9), 0), ValueError, "at least one whole pixel"),
             ((image(), (9, 9), 2.5), ValueError, "at least one whole pixel"),
+            ((image(), (9, 9), 1e12), ValueError, r"1000000000000 by 1000000000000 pixels is too large.*24 by 20"),
+            ((image(), (9, 9), (2, 10**9)), ValueError, "too large"),
+            ((image(), (9, 9), np.inf), ValueError, "size must be finite"),
+            ((image(), (9, 9), np.inf * u.arcsec), ValueError, "size must be finite"),
             ((image(), (9, 9), "all"), ValueError, "size must be pixels"),
             ((image(), (9, 9), (5, 5, 5)), ValueError, "size must be pixels"),
             ((image(), (9, 9), 3 * u.kg), ValueError, "size must be pixels"),

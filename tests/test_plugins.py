@@ -149,6 +149,8 @@ def test_the_table_of_methods():
     assert len(methods("simulator")) < len(table)
     with pytest.raises(ValueError, match="unknown kind of method 'telescope'; the kinds are simulator, reconstructor"):
         methods("telescope")
+    with pytest.raises(TypeError, match=r"kind must be a string, one of 'simulator', .*; got \['simulator'\]"):
+        methods(["simulator"])
 
 
 @pytest.mark.usefixtures("toys")

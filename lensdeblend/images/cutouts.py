@@ -18,6 +18,8 @@ from lensdeblend.io.wcs import as_fits_wcs
 
 __all__ = ["cutout"]
 
+_MOST_PIXELS = 10**9
+
 
 def cutout(
     image: NDData,
@@ -40,7 +42,7 @@ def cutout(
         In pixels, or as an angle.
     mode : {"partial", "trim", "strict"}
         What happens at the edge of ``image``: pixels outside come as NaN and masked; they are left away; it is an
-        error.
+        error. In mode "partial" a cut-out may hold no more than 1e9 pixels, or as many as the image.
 
     Returns
     -------
@@ -52,8 +54,8 @@ def cutout(
     TypeError
         Where the image is no NDData.
     ValueError
-        Where the cut-out does not overlap the image (in mode "strict": is not inside it), where a sky position is asked
-        of an image without celestial WCS, or an angular size of one without pixel scale.
+        Where the cut-out does not overlap the image (in mode "strict": is not inside it) or is far too large, where a
+        sky position is asked of an image without celestial WCS, or an angular size of one without pixel scale.
 
     Examples
     --------
@@ -79,6 +81,11 @@ def cutout(
     position = _checked_position(position)
     size = _size_in_pixels(image, size)
     data = np.asarray(image.data)
+    if mode == "partial" and size[0] * size[1] > max(_MOST_PIXELS, data.size):
+        raise ValueError(
+            f"a cut-out of {size[0]} by {size[1]} pixels is too large (the image has {data.shape[0]} by "
+            f"{data.shape[1]}): choose a smaller size, or mode='trim' to leave away what lies outside the image"
+        )
     frame = Cutout2D(np.zeros(data.shape), position, size, wcs=wcs, mode=mode, fill_value=np.nan)
     outside = np.isnan(frame.data)
     inside = (frame.slices_original, frame.slices_cutout, outside)
@@ -112,7 +119,7 @@ def _checked_position(position) -> tuple[float, float]:
 
 def _size_in_pixels(image: NDData, size):
     if isinstance(size, Quantity) and size.unit.is_equivalent(u.arcsec):
-        size = np.rint((size / pixel_scale(image)).to_value(u.dimensionless_unscaled)).astype(int)
+        size = np.rint((size / pixel_scale(image)).to_value(u.dimensionless_unscaled))
     elif isinstance(size, Quantity) and size.unit.is_equivalent(u.pixel):
         size = size.to_value(u.pixel)
     elif isinstance(size, Quantity):
@@ -121,6 +128,8 @@ def _size_in_pixels(image: NDData, size):
     if size.dtype.kind not in "iuf" or size.shape not in ((), (1,), (2,)):
         raise ValueError(f"size must be pixels, (ny, nx) or an angle; got {size!r}")
     size = np.broadcast_to(size, 2)
+    if not np.isfinite(size).all():
+        raise ValueError(f"size must be finite; got {size}")
     if not ((size >= 1) & (size == np.rint(size))).all():
         raise ValueError(f"a cut-out needs a size of at least one whole pixel; got {size}")
     return tuple(int(n) for n in size)

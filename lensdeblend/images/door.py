@@ -22,6 +22,9 @@ from lensdeblend.io.wcs import as_fits_wcs, square_pixel_scale
 __all__ = ["broadcast", "prepare", "way_in"]
 
 SMALLEST_SIDE = 8
+# Times the median noise. Beyond, the noise is less than the rounding of the data in double precision.
+_BRIGHTEST = 1e15
+_NOISE_RANGE = (1e-15, 1e30)
 
 
 def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | float | None = None):
@@ -58,8 +61,10 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
         Where the image is no NDData, or its data no real numbers.
     ValueError
         Where the image is not two-dimensional, has a side below 8 pixels, no usable pixel, a bad PSF, no or unequal
-        pixel scales, an uncertainty of unknown kind, a mask that holds bit planes; where bands have units that do not
-        convert into each other, or there is no band.
+        pixel scales, an uncertainty of unknown kind, a mask that holds bit planes; where an unmasked value is so large,
+        or its noise so small, that double precision does not hold its square, a value exceeds 1e15 times the median
+        noise, or a noise lies outside 1e-15 to 1e30 times that median; where bands have units that do not convert into
+        each other, or there is no band.
 
     Warns
     -----
@@ -111,14 +116,16 @@ def _prepare_one(image: NDData, scale, what: str) -> NDData:
     bad = ~(np.isfinite(variance) & (variance > 0))
     if bad.all():
         raise ValueError(
-            f"{what} has no pixel with a positive, finite variance: correct the uncertainty, or set it to None to "
-            "have the noise estimated from the background"
+            f"{what} has no pixel with a positive, finite variance: correct the uncertainty (above 1e154 or below "
+            "1e-154 double precision does not hold its square: divide data and noise by one number), or set it to "
+            "None to have the noise estimated from the background"
         )
     if (bad | mask).all():
         raise ValueError(f"{what} has no usable pixel: each is masked, not finite, or without a positive variance")
+    _check_range(data, variance, bad | mask, what)
     wcs, meta = _pixels(image, scale, what)
-    limits = np.finfo(data.dtype)
-    if (variance[~bad] < limits.tiny).any() or (variance[~bad] > limits.max).any():
+    limits, peak = np.finfo(data.dtype), _peak(data, mask | bad)
+    if variance[~bad].min() < limits.tiny or max(variance[~bad].max(), peak**2) > float(limits.max):
         data = data.astype(np.float64)
     return NDData(
         np.where(np.isfinite(data), data, 0),
@@ -129,6 +136,35 @@ def _prepare_one(image: NDData, scale, what: str) -> NDData:
         meta=meta,
         psf=_psf(image.psf, what),
     )
+
+
+def _peak(data: np.ndarray, mask: np.ndarray) -> float:
+    return float(np.abs(data[~mask]).max())
+
+
+def _check_range(data: np.ndarray, variance: np.ndarray, unused: np.ndarray, what: str) -> None:
+    """Refuse what no method can square, and what no detector can have measured."""
+    peak, noise = _peak(data, unused), np.sqrt(variance[~unused])
+    limits = np.finfo(np.float64)
+    if max(peak, noise.max()) > np.sqrt(limits.max) or noise.min() < np.sqrt(limits.tiny):
+        raise ValueError(
+            f"{what} has values up to {peak:.3g} and noise from {noise.min():.3g} to {noise.max():.3g}, whose squares "
+            "double precision does not hold: mask such pixels, or divide data and noise by one number (a larger or "
+            "smaller unit)"
+        )
+    median = float(np.median(noise))
+    lowest, highest = _NOISE_RANGE
+    if peak > _BRIGHTEST * median:
+        raise ValueError(
+            f"{what} has values up to {peak:.3g} where the noise is {median:.3g}: more than {_BRIGHTEST:.0e} times it, "
+            "which double precision does not hold; mask such pixels, or correct the uncertainty"
+        )
+    if noise.min() < lowest * median or noise.max() > highest * median:
+        raise ValueError(
+            f"{what} has noise from {noise.min():.3g} to {noise.max():.3g}, its median {median:.3g}: double precision "
+            f"does not hold less than {lowest:.0e} or more than {highest:.0e} times that; mask such pixels, or correct "
+            "the uncertainty"
+        )
 
 
 def _data(image, what: str) -> np.ndarray:
@@ -201,7 +237,7 @@ def _variance(image: NDData, data: np.ndarray, mask: np.ndarray, what: str) -> n
         sign = np.where(array > 0, 1, np.nan)
         variance = sign * type(uncertainty)(array, unit=uncertainty.unit).represent_as(VarianceUncertainty).array
         variance = variance * _factor(uncertainty, image.unit, what)
-        return variance
+    return variance
 
 
 def _factor(uncertainty, unit, what: str) -> float:

@@ -55,6 +55,13 @@ def methods(kind: str | None = None) -> Table:
         One row a method: ``name``, ``kind``, ``distribution``, ``summary``, ``requires``, ``reference`` (bibcode) and
         ``available``, False where something in ``requires`` is not installed.
 
+    Raises
+    ------
+    TypeError
+        For a kind that is no string.
+    ValueError
+        For an unknown kind.
+
     Examples
     --------
     >>> from lensdeblend import methods
@@ -138,6 +145,8 @@ def _of_kind(kind: str | None) -> list[Declared]:
 
 
 def _interface(kind: str) -> type:
+    if not isinstance(kind, str):
+        raise TypeError(f"kind must be a string, one of {', '.join(map(repr, HOOKS))}; got {kind!r}")
     if kind not in INTERFACES:
         raise ValueError(f"unknown kind of method {kind!r}; the kinds are {', '.join(HOOKS)}")
     return INTERFACES[kind]
