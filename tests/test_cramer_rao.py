@@ -78,6 +78,14 @@ def test_refuses_what_the_forward_model_does_not_describe(wrong, message):
         cramer_rao_bound(simulate(wrong, OBSERVATION, seed=1))
 
 
+@pytest.mark.parametrize("sources, message", [
+    ([SOURCE, SOURCE], "cannot be told apart"), ([SOURCE, replace(SOURCE, flux=0.0)], "does not show"),
+])
+def test_refuses_what_the_image_does_not_constrain(sources, message):
+    with pytest.raises(ValueError, match=message):
+        cramer_rao_bound(simulate(Scene([LENS, TIDE], sources=sources), OBSERVATION, seed=1))
+
+
 def test_refuses_an_image_without_noise():
     with pytest.raises(ValueError, match="needs an image with noise"):
         cramer_rao_bound(simulate(scene(), replace(OBSERVATION, background_rms=0.0), seed=1))

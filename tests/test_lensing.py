@@ -698,6 +698,16 @@ def test_levenberg_marquardt_finds_the_known_answer_from_every_start():
     torch.testing.assert_close(best.normal, joint @ joint.transpose(1, 2))
 
 
+def test_levenberg_marquardt_does_not_converge_where_the_model_is_not_finite():
+    def broken(parameters, with_slopes=True):
+        nothing = torch.zeros(len(parameters), 1, 60, dtype=torch.float64)
+        return Linearisation(nothing + torch.nan, nothing, torch.tensor([0]), torch.tensor([0]))
+
+    one = torch.ones(1, dtype=torch.float64)
+    fit = levenberg_marquardt(broken, torch.ones(60, dtype=torch.float64), one[None], 0 * one, 2 * one)
+    assert not fit.converged.any()
+
+
 def test_levenberg_marquardt_stays_within_bounds():
     data = 100 * torch.exp(-0.4 * TIME)
     fit = levenberg_marquardt(decay, data, *tensors([[2.0]], [1.0], [5.0]), iterations=50)

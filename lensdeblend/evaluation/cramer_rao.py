@@ -42,7 +42,7 @@ def cramer_rao_bound(simulation: Simulation) -> QTable:
     Raises
     ------
     ValueError
-        For a scene of other components, and for an image without noise.
+        For a scene of other components, for an image without noise, and for one that does not constrain some parameter.
 
     Examples
     --------
@@ -78,7 +78,10 @@ def cramer_rao_bound(simulation: Simulation) -> QTable:
     if not (scale > 0).all():
         raise ValueError("some parameter of the scene does not show in the image at all")
     scaled = jacobian / scale[:, None]
-    deviation = np.sqrt(np.diag(np.linalg.inv(scaled @ scaled.T))) / scale
+    fisher = scaled @ scaled.T
+    if np.linalg.matrix_rank(fisher, hermitian=True) < len(fisher):
+        raise ValueError("some parameters of the scene cannot be told apart in the image: is there a component twice?")
+    deviation = np.sqrt(np.diag(np.linalg.inv(fisher))) / scale
     units = {"theta_E": u.arcsec, "center_x": u.arcsec, "center_y": u.arcsec}
     return QTable({name: deviation[i:i + 1] * units.get(name, 1) for i, name in enumerate(LENS_NAMES)})
 

@@ -183,7 +183,8 @@ def footprint(truth, *, threshold: float = 0.01, dilation: int = 2) -> np.ndarra
     Raises
     ------
     ValueError
-        If the truth is nowhere positive or has a value that is not finite.
+        If the truth is nowhere positive or has a value that is not finite, ``threshold`` is not from 0 to below 1, or
+        ``dilation`` is negative.
 
     Examples
     --------
@@ -198,6 +199,10 @@ def footprint(truth, *, threshold: float = 0.01, dilation: int = 2) -> np.ndarra
            [0, 1, 1, 1, 0],
            [0, 0, 1, 0, 0]])
     """
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold must be from 0 to below 1; got {threshold}")
+    if dilation < 0:
+        raise ValueError(f"dilation must be 0 or more; got {dilation}")
     truth = as_array(truth, "truth")
     bright = truth > threshold * _peak(truth)
     return binary_dilation(bright, iterations=dilation) if dilation else bright
@@ -262,8 +267,8 @@ def reduced_chi_square(data, model, variance, *, mask=None, n_parameters: int = 
     Raises
     ------
     ValueError
-        If the shapes differ, an unmasked variance is not positive, an unmasked value is not finite, or no degree of
-        freedom is left.
+        If the shapes differ, an unmasked variance is not positive, an unmasked value is not finite, ``n_parameters`` is
+        negative, or no degree of freedom is left.
 
     Examples
     --------
@@ -282,6 +287,8 @@ def reduced_chi_square(data, model, variance, *, mask=None, n_parameters: int = 
     used = selection(used, data.shape)
     if (variance[used] <= 0).any():
         raise ValueError("variance must be positive in every unmasked pixel; mask the others")
+    if n_parameters < 0:
+        raise ValueError(f"n_parameters must be 0 or more; got {n_parameters}")
     freedom = int(used.sum()) - n_parameters
     if freedom < 1:
         raise ValueError(f"{used.sum()} unmasked pixels leave no degree of freedom for {n_parameters} parameters")
@@ -306,7 +313,7 @@ def reduced_chi_square_limits(degrees_of_freedom: int, *, n_sigma: float = 3.0) 
     Raises
     ------
     ValueError
-        If there is no degree of freedom.
+        If there is no degree of freedom, or ``n_sigma`` is not positive.
 
     Examples
     --------
@@ -316,6 +323,8 @@ def reduced_chi_square_limits(degrees_of_freedom: int, *, n_sigma: float = 3.0) 
     """
     if degrees_of_freedom < 1:
         raise ValueError(f"degrees_of_freedom must be at least 1; got {degrees_of_freedom}")
+    if not n_sigma > 0:
+        raise ValueError(f"n_sigma must be positive; got {n_sigma}")
     half_width = n_sigma * np.sqrt(2 / degrees_of_freedom)
     return float(max(0.0, 1 - half_width)), float(1 + half_width)
 
@@ -349,7 +358,7 @@ def coverage(truth, estimate, error, levels=(0.68, 0.95)) -> np.ndarray:
     """
     truth, estimate, error = as_array(truth, "truth"), as_array(estimate, "estimate"), as_array(error, "error")
     require_same_shape(truth=truth, estimate=estimate, error=error)
-    if truth.ndim == 0 or len(truth) == 0:
+    if truth.ndim == 0:
         raise ValueError("coverage needs at least one object along the first axis")
     if (error <= 0).any():
         raise ValueError("error must be positive")

@@ -30,8 +30,30 @@ def critical_curves(lens: Tensor, *, angles: int = 181, radii: int = 160, reach:
     The determinant is sampled along rays from the lens centre out to ``reach`` Einstein radii; its outermost zero is
     the tangential curve, the one inside, where there is one on every ray, the radial curve. A lens whose outermost
     zero jumps between rays has critical curves that no ray from its centre crosses once; then there are none here.
+
+    Parameters
+    ----------
+    lens : Tensor
+        (8,), as in `SersicLens`.
+    angles, radii : int
+        Rays, and points along each.
+    reach : float
+        In Einstein radii.
+
+    Returns
+    -------
+    list of (angles, 4) arrays
+        In arcsec; each closed, its last point the first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lensdeblend.lensing.critical import critical_curves
+    >>> ring, = critical_curves(torch.tensor([1.2, 2.0, 0, 0, 0, 0, 0, 0]))
+    >>> (ring[:, 0]**2 + ring[:, 1]**2).max().round(3)
+    np.float64(1.44)
     """
-    lens = lens.double()
+    lens = lens.detach().cpu().double()
     theta_E, cx, cy = float(lens[0]), float(lens[4]), float(lens[5])
     angle = torch.linspace(0, 2 * np.pi, angles, dtype=torch.float64)
     radius = torch.exp(torch.linspace(np.log(1e-3), np.log(reach), radii, dtype=torch.float64)) * theta_E

@@ -95,6 +95,17 @@ def epl(
     -------
     alpha_x, alpha_y : Tensor
         In arcsec.
+
+    Examples
+    --------
+    An isothermal sphere deflects by its Einstein radius everywhere.
+
+    >>> import torch
+    >>> from lensdeblend.lensing.epl import epl
+    >>> zero = torch.tensor(0.0)
+    >>> alpha_x, _ = epl(torch.tensor([0.5, 3.0]), zero, torch.tensor(1.2), torch.tensor(2.0), zero, zero, zero, zero)
+    >>> alpha_x
+    tensor([1.2000, 1.2000])
     """
     if terms is None:
         terms = series_terms(_modulus_bound(e1, e2), x.dtype)

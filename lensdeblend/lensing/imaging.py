@@ -38,6 +38,17 @@ class LensImager:
     Notes
     -----
     Gradients flow to every parameter. Where none is recorded, a CPU takes the batch in pieces that stay in its cache.
+    An ellipticity above ``max_ellipticity`` is not refused, but its deflections are less exact.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from lensdeblend.lensing.imaging import LensImager
+    >>> draw = LensImager((64, 64), 0.08)
+    >>> lens = torch.tensor([[1.2, 2.0, 0.1, 0.0, 0.0, 0.0, 0.05, 0.0]])
+    >>> source = torch.tensor([[10.0, 0.2, 1.0, 0.0, 0.0, 0.1, 0.0]])
+    >>> draw(lens, source).shape
+    torch.Size([1, 64, 64])
     """
 
     def __init__(

@@ -111,7 +111,11 @@ def levenberg_marquardt(
     prior_mean, prior_weight : Tensor, optional
         (P,): Gaussian priors; weight is one over variance, 0 for none.
     tolerance : float
-        A start has converged when a step lowers its objective by less than this.
+        A start has converged when a step changes its objective by less than this, or none lowers it however short.
+
+    Returns
+    -------
+    Fit
     """
     parameters = start.clamp(lower, upper)
     starts, size = parameters.shape
@@ -156,7 +160,7 @@ def levenberg_marquardt(
         damp = torch.where(better, damp / 5, damp * 6).clamp(1e-8, 1e8)
         if bool(converged.all()):
             break
-    return Fit(parameters, amplitudes, objective, normal, converged, used)
+    return Fit(parameters, amplitudes, objective, normal, converged & torch.isfinite(objective), used)
 
 
 def _damped_step(parameters, normal, gradient, free, lower, upper, damp) -> Tensor:
