@@ -2,8 +2,9 @@
 
     python reconstruct_one_lens.py cutout.fits --position 150 150 --size 90
 
-The cut-out needs a variance (or a noise map, an inverse variance, a weight), may have a mask and a PSF, and has a
-celestial WCS or is given its pixel scale.
+The cut-out should have a variance (or a noise map, an inverse variance, a weight) and a PSF: without the first, one
+noise for all pixels is estimated from the background, with a warning. It may have a mask, and has a celestial WCS or is
+given its pixel scale.
 """
 
 import argparse

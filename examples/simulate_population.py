@@ -14,17 +14,16 @@ from astropy.table import QTable
 
 from lensdeblend import simulate
 from lensdeblend.scenes.populations import population, populations
+from lensdeblend.simulators.sampling import observed
 
 
 def draw(name, n, seed, method="lenstronomy"):
     """Yield the simulations, one after the other."""
     drawn_from = population(name)
     for rng in np.random.default_rng(seed).spawn(n):
-        scene = drawn_from.draw(rng)
+        simulation = simulate(drawn_from.draw(rng), drawn_from.observation, method=method, seed=seed)
         # The noise may follow from the brightest pixel of the sources, which only an image shows.
-        trial = simulate(scene, drawn_from.observation, method=method, seed=0)
-        peak = np.max(sum(source.data for source in trial.sources))
-        yield simulate(scene, drawn_from.observe(rng, peak), method=method, seed=rng)
+        yield observed(simulation, drawn_from, rng)
 
 
 def main(args=None):

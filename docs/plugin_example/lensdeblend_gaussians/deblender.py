@@ -44,7 +44,7 @@ class Gaussians(Deblender):
         from photutils.detection import find_peaks
 
         sigma = np.sqrt(np.median(image.uncertainty.array[~image.mask]))
-        peaks = find_peaks(image.data, self.threshold * sigma, box_size=2 * int(self.fwhm) // 2 + 1, mask=image.mask)
+        peaks = find_peaks(image.data, self.threshold * sigma, box_size=2 * int(self.fwhm / 2) + 1, mask=image.mask)
         if peaks is None:
             raise ValueError(f"no peak above {self.threshold} sigma: give positions, or a lower threshold")
         return np.column_stack([peaks["x_peak"], peaks["y_peak"]]).astype(float)
