@@ -59,7 +59,8 @@ def fails(capsys, args, status=2):
 
 def test_methods_are_listed(capsys):
     assert main(["methods"]) == 0
-    assert "lenstronomy" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "lenstronomy" in printed and "2018PDU....22..189B" in printed
     assert main(["methods", "reconstructor", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert {row["kind"] for row in rows} == {"reconstructor"}

@@ -22,5 +22,5 @@ def run(args: argparse.Namespace) -> int:
         rows = [dict(zip(table.colnames, (value.item() for value in row))) for row in table.iterrows()]
         print_json([row | {"requires": [name for name in row["requires"].split(", ") if name]} for row in rows])
     else:
-        print_table(table["name", "kind", "distribution", "available", "summary"])
+        print_table(table["name", "kind", "distribution", "available", "summary", "reference"])
     return DONE

@@ -27,6 +27,7 @@ def lensdeblend_simulators():
         target="lensdeblend.simulators.torch:Torch",
         summary="Lenses and blends in batches on CPU or GPU, differentiable",
         requires=("torch",),
+        reference="2015A&A...580A..79T",
     )
 
 
@@ -37,4 +38,5 @@ def lensdeblend_reconstructors():
         target="lensdeblend.reconstructors.forward:Forward",
         summary="Damped least-squares fit of lens, source and lens light with covariance",
         requires=("torch",),
+        reference="2015A&A...580A..79T",
     )
