@@ -1,15 +1,19 @@
 """Every built-in method keeps the contract of its interface, by the checks that plug-in authors use."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
+import astropy.units as u
 import numpy as np
 import pytest
+from astropy.table import QTable
 from toy_methods import ToyDeblender, ToyGenerator, ToyReconstructor, ToySimulator, ToySuperResolver
 
 from lensdeblend import methods, testing
-from lensdeblend.images import like
+from lensdeblend.images import like, prepare
 from lensdeblend.interfaces import Simulator
 from lensdeblend.plugins import method_class
+from lensdeblend.testing.common import lens_scene, require_same_result, specimen_image
 
 BUILTIN = [
     pytest.param(row["kind"], row["name"], id=f"{row['kind']}-{row['name']}")
@@ -165,3 +169,16 @@ class Fading(ToySuperResolver):
 def test_a_check_finds_what_is_wrong(kind, method, complaint):
     with pytest.raises(AssertionError, match=complaint):
         getattr(testing, f"check_{kind}")(method)
+
+
+@pytest.mark.parametrize("change, complaint", [
+    (lambda result: {"chi2": 2 * result.chi2}, "chi2 after"),
+    (lambda result: {"parameters": QTable(result.parameters, copy=True)}, None),
+    (lambda result: {"parameters": QTable({**result.parameters, "theta_E": [9] * u.arcsec})}, "column theta_E"),
+    (lambda result: {"parameters": QTable({**result.parameters, "theta_E": [9] * u.deg})}, "units"),
+])
+def test_two_results_are_equal_in_tables_and_numbers_too(change, complaint):
+    result = ToyReconstructor().reconstruct(prepare(specimen_image(lens_scene())), np.random.default_rng(1))
+    changed = replace(result, **change(result))
+    with pytest.raises(AssertionError, match=complaint) if complaint else nullcontext():
+        require_same_result(changed, result, "after")

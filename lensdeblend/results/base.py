@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from os import PathLike
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["Result"]
 
 
 class Result:
     """Base of the five results: frozen dataclasses with ``meta``, `write`, `read` and `plot`."""
 
-    def write(self, path, overwrite=False):
+    def write(self, path: str | PathLike, overwrite: bool = False) -> None:
         """Write everything to one FITS file.
 
         An empty primary HDU holds the provenance; the image is in ``SCI``, ``VAR``, ``DQ`` and ``PSF``, the other
@@ -35,7 +41,7 @@ class Result:
         write_result(self, path, overwrite=overwrite)
 
     @classmethod
-    def read(cls, path):
+    def read(cls, path: str | PathLike) -> Self:
         """Read what `write` wrote.
 
         Parameters
@@ -65,7 +71,7 @@ class Result:
             raise ValueError(f"{path} holds a {kind}, not a {cls.__name__}: read it with {kind}.read or Result.read")
         return result
 
-    def plot(self, path=None, *, overwrite=False):
+    def plot(self, path: str | PathLike | None = None, *, overwrite: bool = False) -> Figure:
         """Draw the result.
 
         Axes are in arcsec from the image centre, x towards +column and y towards +row; masked pixels are grey.

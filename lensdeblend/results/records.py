@@ -40,7 +40,9 @@ class Simulation(Result):
     unlensed : NDData or None
         The source as it would be seen without the lens: input grid and PSF (lens scenes).
     catalog : QTable
-        True values, one row a source.
+        True values, one row a source; the columns are those of `lensdeblend.scenes.catalog.true_catalog`.
+    meta : mapping
+        Provenance: verb, method, options, seed, date, versions.
     """
 
     image: BandedImage
@@ -81,6 +83,10 @@ class Reconstruction(Result):
         Empty when nothing is wrong.
     curves : QTable or None
         Critical curves (``x``, ``y``) and caustics (``source_x``, ``source_y``) in arcsec, numbered by ``curve``.
+    image : NDData or None
+        The data as they were fitted: after `~lensdeblend.prepare`, with the mask and the variance that the method used.
+    meta : mapping
+        Provenance, and what the method notes.
     """
 
     source: BandedImage
@@ -115,6 +121,11 @@ class Deblending(Result):
     model, residual : NDData
         Forward model; (data - model) / sigma.
     chi2 : float
+        Reduced chi-square over unmasked pixels.
+    image : NDData or None
+        The data as they were fitted.
+    meta : mapping
+        Provenance, and what the method notes.
     """
 
     sources: list[BandedImage]
@@ -138,6 +149,8 @@ class Generation(Result):
         PSF-free unless a PSF was asked for.
     catalog : QTable
         Wished and measured properties, one row a galaxy.
+    meta : mapping
+        Provenance, and what the method notes.
     """
 
     images: list[BandedImage]
@@ -156,11 +169,17 @@ class SuperResolution(Result):
     intrinsic : NDData
         The same before the PSF.
     source : NDData or None
+        The source plane before the PSF, on its own finer grid.
     deflection : tuple of NDData or None
-        (x, y), arcsec.
+        (x, y), arcsec, on the pixels of ``image``.
     convergence : NDData or None
+        On the pixels of ``image``, in units of the critical surface density.
     parameters : QTable or None
+        Of the lens, as in `Reconstruction`.
     chi2 : float
+        Reduced chi-square of the model on the pixels of the input.
+    meta : mapping
+        Provenance, and what the method notes.
     """
 
     image: BandedImage

@@ -108,7 +108,7 @@ def require_equal(one, other, what: str, tolerance: float = 0.0) -> None:
     if not one.size:
         return
     worst = np.max(np.abs(np.nan_to_num(one - other)))
-    bound = tolerance * np.nanmax(np.abs(other))
+    bound = tolerance * np.max(np.abs(other[np.isfinite(other)]), initial=0)
     same_holes = np.array_equal(np.isnan(one), np.isnan(other))
     require(same_holes and worst <= bound, f"{what}: they differ by up to {worst:.3g}; at most {bound:.3g} is allowed")
 
@@ -161,7 +161,7 @@ def require_round_trip(result: Result) -> None:
 
 
 def require_same_result(one: Result, other: Result, what: str) -> None:
-    """All that is pixels in two results is equal."""
+    """All pixels, numbers and columns of two results are equal."""
     for name in other.__dataclass_fields__:
         _require_same(getattr(one, name), getattr(other, name), f"{name} {what}")
 
@@ -179,3 +179,15 @@ def _require_same(one, other, what: str) -> None:
             _require_same(one[index], item, f"{what}, number {index}")
     elif hasattr(other, "colnames"):
         require(one is not None and one.colnames == other.colnames, f"{what}: the columns differ")
+        for name in other.colnames:
+            _require_same_column(one[name], other[name], f"{what}, column {name}")
+    elif isinstance(other, (np.ndarray, float)):
+        require(one is not None, f"{what} is missing")
+        require_equal(one, other, what, 1e-6)
+
+
+def _require_same_column(one, other, what: str) -> None:
+    units = getattr(one, "unit", None), getattr(other, "unit", None)
+    require(units[0] == units[1], f"{what}: the units {units[0]} and {units[1]} differ")
+    if getattr(other, "dtype", np.dtype(object)).kind in "biuf":
+        require_equal(getattr(one, "value", one), getattr(other, "value", other), what, 1e-6)
