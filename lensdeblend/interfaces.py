@@ -27,7 +27,26 @@ class Simulator(ABC):
 
     @abstractmethod
     def simulate(self, scene: Scene, observation: Observation, rng: np.random.Generator) -> Simulation:
-        """Return the image of ``scene`` as ``observation`` would see it, with the truth."""
+        """Return the image of ``scene`` as ``observation`` would see it, with the truth.
+
+        Parameters
+        ----------
+        scene : `~lensdeblend.scenes.Scene`
+        observation : `~lensdeblend.scenes.Observation`
+        rng : `numpy.random.Generator`
+            The only source of random numbers: the same state gives the same result.
+
+        Returns
+        -------
+        `~lensdeblend.results.Simulation`
+            Its ``image`` has ``observation.shape`` pixels in ``observation.unit``, noise of ``observation.variance``,
+            and ``observation.kernel`` as PSF.
+
+        Raises
+        ------
+        ValueError
+            For a scene that the method cannot draw, with what it can.
+        """
 
     def simulate_batch(
         self, scenes: Sequence[Scene], observation: Observation, rng: np.random.Generator
@@ -41,7 +60,27 @@ class Reconstructor(ABC):
 
     @abstractmethod
     def reconstruct(self, image: Image, rng: np.random.Generator) -> Reconstruction:
-        """Return the reconstruction of one prepared image."""
+        """Return the reconstruction of one image.
+
+        Parameters
+        ----------
+        image : `~astropy.nddata.NDData` or ``{band: NDData}``
+            As `~lensdeblend.prepare` leaves it.
+        rng : `numpy.random.Generator`
+            The only source of random numbers.
+
+        Returns
+        -------
+        `~lensdeblend.results.Reconstruction`
+            Angles in arcsec from the image centre, x towards +column and y towards +row.
+
+        Raises
+        ------
+        TypeError
+            For bands, where the method takes one image.
+        ValueError
+            For an image in which it finds nothing to fit.
+        """
 
     def reconstruct_batch(self, images: Sequence[Image], rng: np.random.Generator) -> list[Reconstruction]:
         """Return one `Reconstruction` an image."""
@@ -55,8 +94,28 @@ class Deblender(ABC):
     def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
         """Return one image and one catalogue row a galaxy.
 
-        ``segmentation`` is a photutils ``SegmentationImage`` or None; ``positions`` an (n, 2) array of pixel (x, y)
-        or None.
+        Parameters
+        ----------
+        image : `~astropy.nddata.NDData` or ``{band: NDData}``
+            As `~lensdeblend.prepare` leaves it.
+        segmentation : `~photutils.segmentation.SegmentationImage` or None
+            Of the image's shape (that of the first band).
+        positions : (n, 2) array or None
+            Pixel (x, y), (0, 0) the centre of the first pixel. Where they are given, one galaxy each in their order;
+            where not, the method finds the galaxies.
+        rng : `numpy.random.Generator`
+            The only source of random numbers.
+
+        Returns
+        -------
+        `~lensdeblend.results.Deblending`
+
+        Raises
+        ------
+        TypeError
+            For bands, where the method takes one image.
+        ValueError
+            Where it finds no galaxy.
         """
 
     def deblend_batch(
@@ -76,7 +135,25 @@ class Generator(ABC):
 
     @abstractmethod
     def generate(self, n: int, conditions: Mapping | None, rng: np.random.Generator) -> Generation:
-        """Return ``n`` galaxies; ``conditions`` maps property names to scalars or length-``n`` columns."""
+        """Return ``n`` galaxies.
+
+        Parameters
+        ----------
+        n : int
+        conditions : mapping or None
+            Names as in `~lensdeblend.generate` to scalars or columns of length ``n``; what is left out is drawn.
+        rng : `numpy.random.Generator`
+            The only source of random numbers.
+
+        Returns
+        -------
+        `~lensdeblend.results.Generation`
+
+        Raises
+        ------
+        ValueError
+            For a condition that the method cannot grant: none is passed over in silence.
+        """
 
     def generate_batch(self, ns: Sequence[int], conditions: Sequence, rng: np.random.Generator) -> list[Generation]:
         """Return one `Generation` a request."""
@@ -88,7 +165,29 @@ class SuperResolver(ABC):
 
     @abstractmethod
     def superresolve(self, image: Image, factor: float, rng: np.random.Generator) -> SuperResolution:
-        """Return the image with pixels ``factor`` times smaller, and the maps that made it."""
+        """Return the image with pixels ``factor`` times smaller, and the maps that made it.
+
+        Parameters
+        ----------
+        image : `~astropy.nddata.NDData` or ``{band: NDData}``
+            As `~lensdeblend.prepare` leaves it.
+        factor : float
+            Above 1.
+        rng : `numpy.random.Generator`
+            The only source of random numbers.
+
+        Returns
+        -------
+        `~lensdeblend.results.SuperResolution`
+            Images over the same piece of sky, their values flux per finer pixel.
+
+        Raises
+        ------
+        TypeError
+            For bands, where the method takes one image.
+        ValueError
+            For a factor that the method does not offer.
+        """
 
     def superresolve_batch(
         self, images: Sequence[Image], factor: float, rng: np.random.Generator

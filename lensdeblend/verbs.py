@@ -99,6 +99,19 @@ def reconstruct(
     ------
     TypeError, ValueError
         For an image that `~lensdeblend.prepare` refuses, an empty list, an unknown method.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from lensdeblend import reconstruct, simulate
+    >>> from lensdeblend.reconstructors.forward import Forward
+    >>> from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic
+    >>> scene = Scene(mass=[EPL(1.1 * u.arcsec, e1=0.1)], sources=[Sersic(40, 0.2 * u.arcsec, center_x=0.1 * u.arcsec)])
+    >>> observation = Observation(0.1 * u.arcsec, (40, 40), GaussianPSF(0.15 * u.arcsec), background_rms=0.05)
+    >>> image = simulate(scene, observation, seed=1).image
+    >>> result = reconstruct(image, method=Forward(sources=1, lens_light=0), seed=1)
+    >>> print(f"theta_E = {result.parameters['theta_E'][0]:.2f}")
+    theta_E = 1.10 arcsec
     """
     return _on_images(
         "reconstruct", "reconstructor", Reconstruction, image, method, seed,
