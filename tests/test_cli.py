@@ -130,6 +130,8 @@ def test_simulate_says_what_it_needs(capsys):
     assert "give either scene files or --population" in fails(capsys, ["simulate"])
     assert "--observation is needed" in fails(capsys, ["simulate", "blend.yaml"])
     assert "unknown population 'bland'; did you mean 'blends'?" in fails(capsys, ["simulate", "--population", "bland"])
+    args = ["simulate", "--population", "blends", "--n", "2", "-o", "out", "--plot", "one.png"]
+    assert "--plot one.png is one file, but there are 2 inputs" in fails(capsys, args)
     line = fails(capsys, ["simulate", "nowhere.yaml", "--observation", "observation.yaml"], 1)
     assert "nowhere.yaml" in line
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lensdeblend.cli.common import add_common_options, chosen_method, each_input, output_paths, refuse_existing
+from lensdeblend.cli.common import (
+    add_common_options, chosen_method, each_input, output_paths, picture_paths, refuse_existing,
+)
 from lensdeblend.scenes import Observation, Scene
 from lensdeblend.scenes.populations import population
 from lensdeblend.simulators.sampling import observed
@@ -37,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
     method = chosen_method("simulator", args)
     names, draw = _from_population(args) if args.population else _from_files(args)
     outputs = output_paths(names, args.output, "_simulation.fits")
-    pictures = [] if args.plot is None else output_paths(names, args.plot, "_simulation.png")
-    refuse_existing([*outputs, *pictures], args.overwrite, inputs=args.scenes)
+    pictures = picture_paths(names, args.plot, "_simulation.png")
+    refuse_existing(outputs, args.overwrite, pictures=pictures, inputs=args.scenes)
     seeds = np.random.SeedSequence(args.seed).generate_state(len(names))
 
     def work(number: int, name: Path) -> None:
