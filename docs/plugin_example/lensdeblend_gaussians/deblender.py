@@ -1,5 +1,6 @@
 """Blends as round Gaussians of one width: d = A f + noise, hence f = (A^T W A)^-1 A^T W d, covariance (A^T W A)^-1."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -21,6 +22,8 @@ class Gaussians(Deblender):
     threshold: float = 10.0
 
     def deblend(self, image, segmentation, positions, rng):
+        if isinstance(image, Mapping):
+            raise TypeError(f"gaussians takes one band at a time; got {', '.join(image)}")
         if positions is None:
             positions = self._peaks(image)
         profiles = self._profiles(image.data.shape, positions)
