@@ -1,0 +1,53 @@
+"""Architectures by name: what recipes and weight files speak of."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from importlib import import_module
+
+from torch import nn
+
+__all__ = ["architecture", "architectures", "build"]
+
+_CLASSES = {
+    "unlens-paper": "lensdeblend.networks.paper:PaperUnlenser",
+    "unlens": "lensdeblend.networks.unlenser:Unlenser",
+}
+
+
+def architectures() -> list[str]:
+    """List the names that `architecture` knows."""
+    return list(_CLASSES)
+
+
+def architecture(name: str) -> type[nn.Module]:
+    """Return the class of the architecture called ``name``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    """
+    if name not in _CLASSES:
+        near = difflib.get_close_matches(str(name), _CLASSES, 1, 0.4)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown architecture {name!r}; {guess}Known are {', '.join(_CLASSES)}")
+    module, _, attribute = _CLASSES[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def build(name: str, options: dict | None = None) -> nn.Module:
+    """Make a network.
+
+    Raises
+    ------
+    ValueError
+        For an unknown architecture, or an option that it does not have.
+    """
+    maker, options = architecture(name), dict(options or {})
+    known = list(inspect.signature(maker).parameters)
+    for option in options:
+        if option not in known:
+            raise ValueError(f"the architecture {name!r} has no option {option!r}; it has {', '.join(known)}")
+    return maker(**options)
