@@ -1,5 +1,6 @@
 """The forward reconstructor against what was simulated."""
 
+from dataclasses import replace
 from functools import cache
 
 import astropy.units as u
@@ -10,7 +11,7 @@ from astropy.nddata import NDData, StdDevUncertainty, VarianceUncertainty
 from lensdeblend import reconstruct, simulate
 from lensdeblend.reconstructors.forward import Forward
 from lensdeblend.reconstructors.frame import estimated_from_data
-from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic, Shear
+from lensdeblend.scenes import EPL, GaussianPSF, Observation, PointSource, Scene, Sersic, Shear
 from lensdeblend.scenes.populations import population
 
 ARC = u.arcsec
@@ -320,10 +321,38 @@ def test_an_image_without_a_lens_is_flagged():
     rng = np.random.default_rng(6)
     noise = changed(simulation().image, data=rng.normal(0, 0.01, (40, 40)))
     result = reconstruct(noise, method=Forward(), seed=1)
-    assert result.flags
+    assert "no lens seen" in result.flags
     assert result.chi2 < 1.2
     assert np.isfinite(result.model.data).all() and np.isfinite(result.residual.data).all()
     assert np.isfinite(values(result)).all()
+
+
+GALAXY = Sersic(8.0, 0.4 * ARC, 4.0, 0.2, 0.1, 0.2 * ARC, -0.2 * ARC)
+
+
+@pytest.mark.parametrize("components", [
+    [replace(GALAXY, flux=2.0)], [replace(GALAXY, flux=2000.0)], [PointSource(10.0, 0.03 * ARC, 0.04 * ARC)],
+    [Sersic(20.0, 0.4 * ARC, 2.0, 0.2, 0.1), Sersic(8.0, 0.2 * ARC, 1.0, 0.1, -0.1, 0.8 * ARC, 0.5 * ARC)],
+], ids=["faint galaxy", "bright galaxy", "star", "galaxy and companion"])
+def test_what_is_no_lens_is_flagged(components):
+    observation = Observation(0.08 * ARC, (40, 40), GaussianPSF(0.15 * ARC), background_rms=0.01)
+    image = simulate(Scene(sources=components), observation, method="torch", seed=3).image
+    assert "no lens seen" in reconstruct(image, method=Forward(samples=0, rounds=1), seed=1).flags
+
+
+@pytest.mark.parametrize("lens_light, rms", [(False, 0.01), (True, 0.01), (False, 0.05)])
+def test_a_lens_is_seen(lens_light, rms):
+    image = simulation(lens_light, rms=rms).image
+    assert "no lens seen" not in reconstruct(image, method=Forward(samples=0, rounds=1), seed=1).flags
+
+
+def test_more_noise_hides_the_lens():
+    """The same light, from seen to unseen."""
+    given = simulation()
+    rng = np.random.default_rng(4)
+    noise = rng.normal(0, 1, given.image.data.shape)
+    image = changed(given.image, data=given.noiseless.data + noise, uncertainty=VarianceUncertainty(noise**0))
+    assert "no lens seen" in reconstruct(image, method=QUICK, seed=1).flags
 
 
 def test_a_lens_that_the_model_cannot_fit_is_flagged():

@@ -18,6 +18,7 @@ from lensdeblend.lensing.subdivision import PixelGrid, Subdivision, refine
 from lensdeblend.reconstructors.fitting import LensFit, finest_division, is_good
 from lensdeblend.reconstructors.frame import Frame, PhotonNoise
 from lensdeblend.reconstructors.posterior_samples import covariance
+from lensdeblend.reconstructors.unlensed import sees_lens
 from lensdeblend.results import Reconstruction
 
 __all__ = ["dress"]
@@ -60,7 +61,7 @@ def dress(
         residual=like(image, residual, unit=u.dimensionless_unscaled, mask=image.mask, psf=None),
         lens_light=like(image, lights.sum(0)) if len(lights) else None,
         chi2=chi2,
-        flags=_flags(fit),
+        flags=_flags(frame, fit),
         curves=_curves(fit),
         image=image,
         meta={
@@ -196,8 +197,10 @@ def _curves(fit: LensFit) -> QTable:
     return table
 
 
-def _flags(fit: LensFit) -> tuple[str, ...]:
+def _flags(frame: Frame, fit: LensFit) -> tuple[str, ...]:
     flags = []
+    if not sees_lens(frame, fit):
+        flags.append("no lens seen")
     if not fit.converged:
         flags.append("not converged")
     if not is_good(fit):

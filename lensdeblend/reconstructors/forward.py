@@ -90,6 +90,11 @@ class Forward(Reconstructor):
     positive part) biases chi-square and flux. It is recognised; the variance is then computed anew from the model by
     the same law, is found in the result's ``image``, and ``meta["variance"]`` says so.
 
+    Any image can be fitted with a lens. The flag ``"no lens seen"`` is raised unless the Bayesian information criterion
+    prefers the fit by more than 10 both to an empty sky and to as many Sérsic components without a lens: so it is for
+    noise, a star, a galaxy. It says that these data ask for no lens, not that there is none; and two galaxies that pass
+    for the two images of one source do not raise it.
+
     References
     ----------
     Tessore & Metcalf 2015 (2015A&A...580A..79T) for the deflection; Golub & Pereyra 2003 (2003InvPr..19R...1G).
