@@ -9,11 +9,12 @@ from typing import Any
 
 from lensdeblend.training.sources.base import Sources
 from lensdeblend.training.sources.parametric import Parametric
+from lensdeblend.training.sources.real import RealImages
 from lensdeblend.training.sources.synthetic import Procedural
 
 __all__ = ["sources"]
 
-_KINDS: dict[str, Callable[..., Sources]] = {"parametric": Parametric, "procedural": Procedural}
+_KINDS: dict[str, Callable[..., Sources]] = {"parametric": Parametric, "procedural": Procedural, "real": RealImages}
 
 
 def sources(kind: str, **options: Any) -> Sources:
