@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +14,15 @@ import pytest
 from astropy.io import fits
 from astropy.units import Quantity
 from fake_packages import install, packages, toys  # noqa: F401
-from toy_methods import ToyReconstructor
+from toy_methods import ToyReconstructor, ToySimulator
 
+from lensdeblend import simulate
 from lensdeblend.cli import main
 from lensdeblend.cli.options import parse_options
 from lensdeblend.results import Deblending, Generation, Reconstruction, Simulation, SuperResolution
 from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic
+from lensdeblend.scenes.populations import population
+from lensdeblend.simulators.sampling import observed
 
 BLEND = Scene(sources=[Sersic(50.0, 0.3 * u.arcsec), Sersic(20.0, 0.2 * u.arcsec, center_x=0.6 * u.arcsec)])
 OBSERVATION = Observation(0.1 * u.arcsec, (24, 28), GaussianPSF(0.2 * u.arcsec), background_rms=0.1)
@@ -118,6 +121,60 @@ def test_a_population_is_simulated():
     first, second = (Simulation.read(Path("one", name)) for name in names)
     assert repr(first.scene) != repr(second.scene)
     assert np.array_equal(first.image.data, Simulation.read(Path("two", names[0])).image.data)
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """How many scenes the toy was handed at a time."""
+    counts, alone = [], ToySimulator.simulate_batch
+
+    def batch(self, scenes, observation, rng):
+        counts.append(len(scenes))
+        return alone(self, scenes, observation, rng)
+
+    monkeypatch.setattr(ToySimulator, "simulate_batch", batch)
+    return counts
+
+
+def test_a_population_is_simulated_in_blocks(together, monkeypatch):
+    written = {}
+    monkeypatch.setattr(Simulation, "write", lambda self, path, overwrite=False: written.update({str(path): self}))
+    args = ["--n", "130", "--seed", "3", "--method", "toy", "--observation", "observation.yaml"]
+    assert main(["simulate", "--population", "blends", *args]) == 0
+    assert together == [64, 64, 2]
+    assert list(written) == [f"blends_{number:03d}_simulation.fits" for number in range(1, 131)]
+    together.clear()
+    blends = replace(population("blends"), observation=OBSERVATION)
+    for result, rng in zip(written.values(), np.random.default_rng(3).spawn(130)):
+        scene = blends.draw(rng)
+        alone = observed(simulate(scene, blends.observation, method=ToySimulator(), seed=8), blends, rng)
+        assert repr(result.scene) == repr(scene)
+        assert np.array_equal(result.image.data, alone.image.data)
+        assert np.array_equal(result.noiseless.data, alone.noiseless.data)
+
+
+def test_large_images_of_a_population_are_simulated_in_smaller_blocks(together):
+    Observation(0.1 * u.arcsec, (400, 500), GaussianPSF(0.2 * u.arcsec), background_rms=0.1).write("large.yaml")
+    args = ["simulate", "--population", "blends", "--n", "6", "--observation", "large.yaml", "--method", "toy"]
+    assert main([*args, "-o", "out"]) == 0
+    assert together == [5, 1]
+
+
+def test_one_scene_that_fails_does_not_take_its_block_along(capsys, monkeypatch):
+    alone, seen = ToySimulator.simulate, []
+
+    def third_fails(self, scene, observation, rng):
+        if repr(scene) not in seen:
+            seen.append(repr(scene))
+        if seen.index(repr(scene)) == 2:
+            raise ValueError("too faint for a toy")
+        return alone(self, scene, observation, rng)
+
+    monkeypatch.setattr(ToySimulator, "simulate", third_fails)
+    capsys.readouterr()
+    assert main(["simulate", "--population", "blends", "--n", "4", "--seed", "3", "--method", "toy", "-o", "out"]) == 1
+    assert "blends_3: too faint for a toy" in capsys.readouterr().err
+    assert sorted(path.name[:8] for path in Path("out").iterdir()) == ["blends_1", "blends_2", "blends_4"]
 
 
 def test_a_preset_gives_the_observation():

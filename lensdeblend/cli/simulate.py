@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,20 @@ import numpy as np
 from lensdeblend.cli.common import (
     add_common_options, chosen_method, each_input, output_paths, picture_paths, refuse_existing,
 )
+from lensdeblend.interfaces import Simulator
+from lensdeblend.results import Simulation
 from lensdeblend.scenes import Observation, Scene
 from lensdeblend.scenes.populations import population
 from lensdeblend.simulators.sampling import observed
 from lensdeblend.verbs import simulate
 
 __all__ = ["add_options", "run"]
+
+log = logging.getLogger(__name__)
+
+# Scenes of a population that are simulated together: fewer where images are large, so that memory stays flat.
+_MOST_TOGETHER = 64
+_PIXELS_TOGETHER = 2**20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,16 +48,13 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.scenes) == bool(args.population):
         raise ValueError("give either scene files or --population NAME")
     method = chosen_method("simulator", args)
-    names, draw = _from_population(args) if args.population else _from_files(args)
+    names, made = _from_population(args, method) if args.population else _from_files(args, method)
     outputs = output_paths(names, args.output, "_simulation.fits")
     pictures = picture_paths(names, args.plot, "_simulation.png")
     refuse_existing(outputs, args.overwrite, pictures=pictures, inputs=args.scenes)
-    seeds = np.random.SeedSequence(args.seed).generate_state(len(names))
 
     def work(number: int, name: Path) -> None:
-        scene, observation, observe = draw(number)
-        seed = args.seed if len(names) == 1 else int(seeds[number])
-        result = observe(simulate(scene, observation, method=method, seed=seed))
+        result = made(number)
         result.write(outputs[number], overwrite=args.overwrite)
         if pictures:
             result.plot(pictures[number], overwrite=args.overwrite)
@@ -56,29 +64,50 @@ def run(args: argparse.Namespace) -> int:
     return each_input(args, names, work)
 
 
-def _from_files(args: argparse.Namespace):
+def _from_files(args: argparse.Namespace, method: Simulator) -> tuple[list[Path], Callable[[int], Simulation]]:
     if args.observation is None:
         raise ValueError("--observation is needed: a preset's name, or a YAML file")
     observation = _observation(args)
-    return args.scenes, lambda number: (Scene.read(args.scenes[number]), observation, lambda simulation: simulation)
+    seeds = _seeds(args.seed, len(args.scenes))
+    return args.scenes, lambda number: simulate(
+        Scene.read(args.scenes[number]), observation, method=method, seed=seeds[number]
+    )
 
 
-def _from_population(args: argparse.Namespace):
+def _from_population(args: argparse.Namespace, method: Simulator) -> tuple[list[Path], Callable[[int], Simulation]]:
     if args.n < 1:
         raise ValueError(f"--n must be at least 1; got {args.n}")
     drawn_from = population(args.population)
     if args.observation is not None:
         drawn_from = replace(drawn_from, observation=_observation(args))
     generators = np.random.default_rng(args.seed).spawn(args.n)
+    size = int(np.clip(_PIXELS_TOGETHER // np.prod(drawn_from.observation.shape), 1, _MOST_TOGETHER))
+    seeds = _seeds(args.seed, -(-args.n // size))
 
-    def draw(number: int):
-        rng = generators[number]
-        scene = drawn_from.draw(rng)
-        return scene, drawn_from.observation, lambda simulation: observed(simulation, drawn_from, rng)
+    @lru_cache(maxsize=1)
+    def block(index: int) -> list[Scene | Simulation]:
+        """Consecutive scenes, simulated together; as they are where that fails, for the error to name its scene."""
+        scenes = [drawn_from.draw(rng) for rng in generators[index * size:(index + 1) * size]]
+        try:
+            return simulate(scenes, drawn_from.observation, method=method, seed=seeds[index])
+        except Exception as error:
+            log.debug("simulating one scene at a time: %s", error)
+            return scenes
+
+    def made(number: int) -> Simulation:
+        one = block(number // size)[number % size]
+        if isinstance(one, Scene):
+            one = simulate(one, drawn_from.observation, method=method, seed=seeds[number // size])
+        return observed(one, drawn_from, generators[number])
 
     width = len(str(args.n))
     names = [Path(f"{args.population}_{number:0{width}d}") for number in range(1, args.n + 1)]
-    return names if args.n > 1 else [Path(args.population)], draw
+    return names if args.n > 1 else [Path(args.population)], made
+
+
+def _seeds(seed: int | None, count: int) -> list[int | None]:
+    """One a call of the simulator; where there is only one, the user's own."""
+    return [seed] if count == 1 else [int(state) for state in np.random.SeedSequence(seed).generate_state(count)]
 
 
 def _observation(args: argparse.Namespace) -> Observation:
