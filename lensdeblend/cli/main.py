@@ -9,12 +9,16 @@ import warnings
 from collections.abc import Sequence
 
 from lensdeblend import __version__
-from lensdeblend.cli import deblend, demo, evaluate, generate, methods, plugins, reconstruct, simulate, superresolve
+from lensdeblend.cli import (
+    deblend, demo, evaluate, generate, methods, plugins, reconstruct, simulate, superresolve, train, weights,
+)
 from lensdeblend.cli.common import BAD_USAGE, complain, one_line
 
 __all__ = ["main"]
 
-SUBCOMMANDS = (simulate, reconstruct, deblend, generate, superresolve, evaluate, methods, plugins, demo)
+SUBCOMMANDS = (
+    simulate, reconstruct, deblend, generate, superresolve, train, evaluate, methods, plugins, weights, demo,
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -155,7 +155,7 @@ def load_weights(name: str | os.PathLike, *, device: str = "cpu") -> tuple[nn.Mo
     card = _read_card(card_path)
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.sha256:
-        raise ValueError(f"the checksum of {path} is not the one on its card: the file is damaged or not the card's own")
+        raise ValueError(f"the checksum of {path} is not the one on its card: a damaged file, or not the card's own")
     try:
         tensors = load(content)
     except (SafetensorError, ValueError, KeyError) as error:

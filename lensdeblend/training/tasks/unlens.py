@@ -1,0 +1,129 @@
+"""Undo a lens: read its parameters off the image, draw the galaxy as it would be seen without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lensdeblend.networks import build
+from lensdeblend.networks.losses import dissimilarity, log_squared_error, spread_loss, squared_error
+from lensdeblend.networks.unlensing import Unlensed
+from lensdeblend.training.folder_pairs import FolderPairs
+from lensdeblend.training.lens_data import LensData
+from lensdeblend.training.lens_pairs import LensPairs, Pairs
+from lensdeblend.training.recipe import Recipe
+from lensdeblend.training.tasks.task import Task
+
+__all__ = ["Unlens"]
+
+_NAMES = ("theta_E", "gamma", "e1", "e2", "center_x", "center_y", "gamma1", "gamma2")
+_LOSSES = ("parameters", "spread", "squared", "dissimilarity", "log_squared", "log_squared_source")
+_PANELS = 6
+
+
+class Unlens(Task):
+    """Learn lens parameters and unlensed galaxy together.
+
+    Losses, each with its weight in the recipe: ``parameters``, the mean squared error of the parameters in units of
+    the population's spread; ``spread``, the likelihood of their errors; ``squared``, ``dissimilarity`` (one minus SSIM)
+    and ``log_squared`` of the unlensed galaxy on the scale of its peak; ``log_squared_source`` of the source before the
+    PSF.
+    """
+
+    watched = ("psnr", True)
+
+    def __init__(self, recipe: Recipe, *, images: Sequence[Path] = (), pairs: Path | None = None):
+        unknown = [name for name in recipe.loss if name not in _LOSSES]
+        if unknown:
+            raise ValueError(f"the recipe: loss has the unknown key {unknown[0]!r}; known are {', '.join(_LOSSES)}")
+        self.recipe, self.images, self.pairs = recipe, tuple(images), pairs
+        self.data = LensData.of(recipe.data)
+        self._streams: dict[str, LensPairs | FolderPairs] = {}
+
+    def network(self) -> tuple[nn.Module, dict[str, Any]]:
+        center, spread = self._stream("train").statistics()
+        options = {**self.recipe.network.options, "size": self.data.pixels, "center": center, "spread": spread}
+        return build(self.recipe.network.architecture, options), options
+
+    def draw(self, count: int, seed: tuple[int, ...], device: torch.device, split: str) -> Pairs:
+        return self._stream(split).draw(count, seed, device)
+
+    def loss(self, network: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
+        # Between the true lens and the one that is read: what draws the source must bear both.
+        found = network(batch.seen, batch.lens, batch.dice) if hasattr(network, "draw") else network(batch.seen)
+        return self._total(found, batch, network)
+
+    def _total(self, found: Unlensed, batch: Pairs, network: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+        error = found.standard - (batch.lens - network.center) / network.spread
+        peak, sharp_peak = batch.unlensed.flatten(1).amax(1), batch.source.flatten(1).amax(1)
+        parts = {}
+        for name, weight in self.recipe.loss.items():
+            if not weight:
+                continue
+            if name == "parameters":
+                parts[name] = torch.nn.functional.huber_loss(error, torch.zeros_like(error), delta=2.0) * 2
+            elif name == "spread":
+                parts[name] = spread_loss(error, found.log_spread)
+            elif name == "log_squared_source":
+                parts[name] = log_squared_error(found.source, batch.source, sharp_peak)
+            else:
+                kind = {"squared": squared_error, "dissimilarity": dissimilarity, "log_squared": log_squared_error}
+                parts[name] = kind[name](found.unlensed, batch.unlensed, peak)
+        return sum(self.recipe.loss[name] * value for name, value in parts.items()), parts
+
+    def measure(self, network: nn.Module, batch: Pairs) -> dict[str, float]:
+        found = network(batch.seen)
+        peak = batch.unlensed.flatten(1).amax(1)[:, None, None]
+        squared = ((found.unlensed - batch.unlensed) / peak) ** 2
+        lit = torch.nn.functional.max_pool2d((batch.unlensed > 0.01 * peak).float()[:, None], 5, 1, 2)[:, 0]
+        figures = {
+            "psnr": float((-10 * squared.flatten(1).mean(1).log10()).mean()),
+            "footprint_psnr": float((-10 * ((squared * lit).sum((1, 2)) / lit.sum((1, 2))).log10()).mean()),
+            "mse": float(squared.mean()),
+            "ssim": 1 - float(dissimilarity(found.unlensed, batch.unlensed, peak.flatten())),
+        }
+        error = found.parameters - batch.lens
+        figures |= {f"mse_{name}": float(error[:, i].square().mean()) for i, name in enumerate(_NAMES)}
+        if found.log_spread is not None:
+            inside = (error.abs() < found.log_spread.exp() * network.spread).float().mean()
+            figures["within_68"] = float(inside)
+        return figures
+
+    def panels(self, network: nn.Module, batch: Pairs, path: Path) -> None:
+        from lensdeblend.training.pictures import draw_rows
+
+        found = network(batch.seen)
+        rows = [
+            {"image": batch.seen.image[i], "true source": batch.unlensed[i], "found": found.unlensed[i],
+             "found - true": found.unlensed[i] - batch.unlensed[i]}
+            for i in range(min(_PANELS, len(batch.lens)))
+        ]
+        draw_rows([{name: value.float().cpu().numpy() for name, value in row.items()} for row in rows], path)
+
+    def domain(self) -> dict[str, Any]:
+        return {
+            "pixels": self.data.pixels, "bands": 1, "noise_free_share": self.data.noise_free,
+            **self._stream("train").ranges(),
+        }
+
+    def priors(self) -> dict[str, str]:
+        return {name: str(prior) for name, prior in self.data.all_priors.items()}
+
+    @property
+    def learned_from(self) -> str:
+        if self.pairs is not None:
+            return f"simulations in the folder {self.pairs.name}"
+        folders = f" (folders: {', '.join(folder.name for folder in self.images)})" if self.images else ""
+        return ", ".join(f"{kind}{folders if kind == 'real' else ''}" for kind in self.data.sources)
+
+    def _stream(self, split: str) -> LensPairs | FolderPairs:
+        if split not in self._streams:
+            if self.pairs is None:
+                self._streams[split] = self.data.pairs(split, self.images)
+            else:
+                self._streams[split] = FolderPairs(self.pairs, pixels=self.data.pixels, split=split)
+        return self._streams[split]
