@@ -18,8 +18,10 @@ def seen(count=2, noise=0.05, seed=1):
     generator = torch.Generator().manual_seed(seed)
     x = torch.linspace(-1, 1, SIZE)
     ring = torch.exp(-((torch.hypot(x, x[:, None]) - 0.5) ** 2) / 0.02).expand(count, -1, -1)
-    image = ring * (1 + torch.arange(count)[:, None, None]) + noise * torch.randn(count, SIZE, SIZE, generator=generator)
-    return Seen(image, torch.full_like(image, noise), torch.ones_like(image, dtype=torch.bool), torch.full((count,), 1.5))
+    grain = noise * torch.randn(count, SIZE, SIZE, generator=generator)
+    image = ring * (1 + torch.arange(count)[:, None, None]) + grain
+    used = torch.ones_like(image, dtype=torch.bool)
+    return Seen(image, torch.full_like(image, noise), used, torch.full((count,), 1.5))
 
 
 @pytest.mark.parametrize("name", [name for name in architectures() if name.startswith("unlens")])

@@ -273,7 +273,8 @@ def test_command_line(tmp_path, capsys):
     recipe = tmp_path / "small.yaml"
     recipe.write_text(yaml.safe_dump({**yaml.safe_load(_as_yaml(small())), "name": "mine"}))
     out = tmp_path / "out"
-    assert main(["train", str(recipe), "-o", str(out), "--budget", "cpu", "--set", "length.batch=2", "--seed", "5"]) == 0
+    options = ["--budget", "cpu", "--set", "length.batch=2", "--seed", "5"]
+    assert main(["train", str(recipe), "-o", str(out), *options]) == 0
     assert capsys.readouterr().out.strip() == str(out / "mine.safetensors")
     card = load_weights(out / "mine.safetensors")[1]
     assert (card.seed, card.length["images"]) == (5, 6)
