@@ -165,7 +165,7 @@ def _shaped(drawn: _Drawn, kind: dict[str, Tensor]) -> ProceduralGalaxies:
         knot_flux=knots * knot_share, knot_x=knot_x, knot_y=knot_y, knot_size=knot_size,
         arm_dust=spiral * dusty * drawn.uniform(0.3, 1.5), dust_offset=-hand * drawn.uniform(0.7, 1.4),
         lane_depth=lane * drawn.uniform(0.3, 1.6), lane_offset=drawn.uniform(-0.35, 0.35),
-        lane_width=drawn.uniform(0.06, 0.25),
+        lane_width=drawn.uniform(0.08, 0.25) / torch.sqrt(axis_ratio),
         patch_depth=dusty * drawn.uniform(0.0, 1.2, _PATCHES), patch_x=drawn.normal(0.7, _PATCHES),
         patch_y=drawn.normal(0.7, _PATCHES), patch_size=drawn.log_uniform(0.1, 0.4, _PATCHES),
     )
