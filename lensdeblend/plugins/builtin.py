@@ -40,3 +40,10 @@ def lensdeblend_reconstructors():
         requires=("torch",),
         reference="2015A&A...580A..79T",
     )
+    yield Method(
+        name="pixelated",
+        target="lensdeblend.reconstructors.pixelated:Pixelated",
+        summary="Semi-linear inversion: the source as regularised pixels, the lens at the most evidence",
+        requires=("torch",),
+        reference="2006MNRAS.371..983S",
+    )

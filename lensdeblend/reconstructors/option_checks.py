@@ -1,0 +1,43 @@
+"""What the options of a reconstructor may be: each check raises a ValueError that names the option."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+import numpy as np
+
+__all__ = ["check_choice", "check_gaussian", "check_positive", "check_whole"]
+
+
+def check_choice(name: str, value, allowed: tuple) -> None:
+    """One of a few words or numbers."""
+    if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def check_whole(name: str, value, least: int) -> None:
+    """A whole number."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
+
+
+def check_positive(name: str, value, what: str) -> None:
+    """A positive, finite number, or None."""
+    if value is not None and not _is_positive(value):
+        raise ValueError(f"{name} must be {what}, or None; got {value!r}")
+
+
+def check_gaussian(name: str, value) -> None:
+    """Mean and standard deviation, or None."""
+    if value is None:
+        return
+    pair = isinstance(value, Sequence) and len(value) == 2 and isinstance(value[0], Real)
+    if not (pair and np.isfinite(value[0]) and _is_positive(value[1])):
+        raise ValueError(
+            f"{name} must be (mean, standard deviation) with a positive second, or None; got {value!r}"
+        )
+
+
+def _is_positive(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf
