@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import time
-import warnings
 
 from common import Report  # noqa: I001 (sets the number of threads before numpy is loaded)
 
@@ -21,6 +20,7 @@ from lensdeblend import reconstruct
 from lensdeblend.evaluation.cramer_rao import cramer_rao_bound
 from lensdeblend.lensing.parametric import LENS_NAMES
 from lensdeblend.reconstructors.forward import Forward
+from lensdeblend.reconstructors.lenstronomy import Lenstronomy as ParticleSwarm
 from lensdeblend.scenes.populations import population
 from lensdeblend.simulators.lenstronomy import Lenstronomy
 from lensdeblend.simulators.sampling import sample
@@ -32,53 +32,6 @@ def _numbers(table) -> np.ndarray:
 
 def _errors(table) -> np.ndarray:
     return np.array([float(getattr(table[f"{name}_err"][0], "value", table[f"{name}_err"][0])) for name in LENS_NAMES])
-
-
-def particle_swarm(simulation, seed: int):
-    """lenstronomy's FittingSequence on the same image, by particle swarm: CPU seconds, parameters, chi-square."""
-    from lenstronomy.Workflow.fitting_sequence import FittingSequence
-
-    image = simulation.image
-    scale = image.meta["PIXSCALE"]
-    ny, nx = image.data.shape
-    data = {
-        "image_data": image.data, "background_rms": None, "noise_map": np.sqrt(image.uncertainty.array),
-        "exposure_time": None, "ra_at_xy_0": -(nx - 1) / 2 * scale, "dec_at_xy_0": -(ny - 1) / 2 * scale,
-        "transform_pix2angle": np.eye(2) * scale,
-    }
-    psf = {"psf_type": "PIXEL", "kernel_point_source": image.psf}
-    numerics = {"supersampling_factor": 2, "supersampling_convolution": False}
-    lens = [
-        [{"theta_E": 1.2, "gamma": 2.0, "e1": 0.0, "e2": 0.0, "center_x": 0.0, "center_y": 0.0},
-         {"gamma1": 0.0, "gamma2": 0.0}],
-        [{"theta_E": 0.2, "gamma": 0.1, "e1": 0.1, "e2": 0.1, "center_x": 0.05, "center_y": 0.05},
-         {"gamma1": 0.05, "gamma2": 0.05}],
-        [{}, {"ra_0": 0, "dec_0": 0}],
-        [{"theta_E": 0.4, "gamma": 1.2, "e1": -0.5, "e2": -0.5, "center_x": -0.5, "center_y": -0.5},
-         {"gamma1": -0.3, "gamma2": -0.3}],
-        [{"theta_E": 2.2, "gamma": 2.8, "e1": 0.5, "e2": 0.5, "center_x": 0.5, "center_y": 0.5},
-         {"gamma1": 0.3, "gamma2": 0.3}],
-    ]
-    source = [
-        [{"R_sersic": 0.2, "n_sersic": 1.5, "e1": 0.0, "e2": 0.0, "center_x": 0.0, "center_y": 0.0}],
-        [{"R_sersic": 0.1, "n_sersic": 0.7, "e1": 0.1, "e2": 0.1, "center_x": 0.15, "center_y": 0.15}],
-        [{}],
-        [{"R_sersic": 0.01, "n_sersic": 0.4, "e1": -0.5, "e2": -0.5, "center_x": -1.0, "center_y": -1.0}],
-        [{"R_sersic": 1.0, "n_sersic": 8.0, "e1": 0.5, "e2": 0.5, "center_x": 1.0, "center_y": 1.0}],
-    ]
-    sequence = FittingSequence(
-        {"multi_band_list": [[data, psf, numerics]], "multi_band_type": "single-band"},
-        {"lens_model_list": ["EPL", "SHEAR"], "source_light_model_list": ["SERSIC_ELLIPSE"]},
-        {}, {"source_marg": False}, {"lens_model": lens, "source_model": source}, verbose=False,
-    )
-    np.random.seed(seed)
-    start = time.process_time()
-    sequence.fit_sequence([["PSO", {"sigma_scale": 1.0, "n_particles": 60, "n_iterations": 150, "threadCount": 1}]])
-    seconds = time.process_time() - start
-    best = sequence.best_fit()["kwargs_lens"]
-    values = [best[0][n] for n in LENS_NAMES[:6]] + [best[1][n] for n in LENS_NAMES[6:]]
-    chi2 = -2 * sequence.best_fit_likelihood() / (image.data.size - 15)
-    return seconds, np.array(values), chi2
 
 
 def main() -> None:
@@ -148,13 +101,14 @@ def main() -> None:
     if args.peer:
         report.say("")
         report.say("lenstronomy FittingSequence, PSO of 60 particles x 150 iterations, and forward on the same images:")
+        peer = ParticleSwarm(particles=60, iterations=150)
         for index in range(args.peer):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                peer_seconds, values, swarm_chi2 = particle_swarm(simulations[index], args.seed)
-            off = values - _numbers(simulations[index].scene.lens_parameters)
+            start = time.process_time()
+            found = reconstruct(simulations[index].image, method=peer, seed=args.seed)
+            peer_seconds = time.process_time() - start
+            off = _numbers(found.parameters) - _numbers(simulations[index].scene.lens_parameters)
             report.say(
-                f"  lens {index}: PSO {peer_seconds:6.1f} s, chi2 {swarm_chi2:6.3f}, "
+                f"  lens {index}: PSO {peer_seconds:6.1f} s, chi2 {found.chi2:6.3f}, "
                 f"theta_E off by {abs(off[0]):.4f}, gamma by {abs(off[1]):.3f}; "
                 f"forward {seconds[index]:5.2f} s, chi2 {chi2[index]:.3f}, "
                 f"off by {abs(error[index, 0]):.4f} and {abs(error[index, 1]):.3f}"

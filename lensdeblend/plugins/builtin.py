@@ -47,3 +47,10 @@ def lensdeblend_reconstructors():
         requires=("torch",),
         reference="2006MNRAS.371..983S",
     )
+    yield Method(
+        name="lenstronomy",
+        target="lensdeblend.reconstructors.lenstronomy:Lenstronomy",
+        summary="lenstronomy's FittingSequence: particle swarm, then emcee; Sérsic or shapelet source",
+        requires=("lenstronomy",),
+        reference="2018PDU....22..189B",
+    )
