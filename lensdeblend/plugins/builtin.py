@@ -41,6 +41,18 @@ def lensdeblend_reconstructors():
         reference="2015A&A...580A..79T",
     )
     yield Method(
+        name="unet",
+        target="lensdeblend.reconstructors.unet:UNet",
+        summary="Trained networks: a regressor reads the lens, a U-Net draws the source; seconds for thousands",
+        requires=("torch", "safetensors"),
+    )
+    yield Method(
+        name="unet-paper",
+        target="lensdeblend.reconstructors.unet:UNetPaper",
+        summary="The published CNN and U-Net, for noise-free images of one scale and PSF",
+        requires=("torch", "safetensors"),
+    )
+    yield Method(
         name="pixelated",
         target="lensdeblend.reconstructors.pixelated:Pixelated",
         summary="Semi-linear inversion: the source as regularised pixels, the lens at the most evidence",
