@@ -376,6 +376,11 @@ def test_a_result_is_held_against_the_truth(capsys, images):
     assert "cannot be evaluated" in fails(capsys, ["evaluate", "lens.fits", "lens.fits"])
 
 
+def test_the_demo_refuses_a_bad_seed_before_it_makes_a_folder(capsys):
+    assert "must not be negative" in fails(capsys, ["demo", "-o", "out", "--seed", "-1"])
+    assert not Path("out").exists()
+
+
 def test_the_demo(capsys, monkeypatch):
     monkeypatch.setattr(
         "lensdeblend.cli.demo.reconstruct",

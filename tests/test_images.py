@@ -342,6 +342,12 @@ class TestPSF:
         assert_allclose(prepare(image(psf=psf)).psf, psf / psf.sum())
 
 
+@pytest.mark.parametrize("unit", [u.ABmag, u.dex(u.Jy), u.mag])
+def test_logarithmic_units_are_refused(unit):
+    with pytest.raises(ValueError, match="logarithmic unit"):
+        prepare(NDData(np.ones(SHAPE), uncertainty=StdDevUncertainty(np.ones(SHAPE)), unit=unit, meta={"PIXSCALE": 0.1}))
+
+
 class TestBands:
     def test_each_band_keeps_its_own_grid_psf_and_unit(self):
         bands = {

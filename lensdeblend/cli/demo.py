@@ -33,6 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     folder = args.output or Path("lensdeblend-demo")
     lens, result, picture = (folder / name for name in ("lens.fits", "reconstruction.fits", "reconstruction.png"))
+    if args.seed < 0:
+        raise ValueError(f"--seed must not be negative; got {args.seed}")
     refuse_existing([lens, result], args.overwrite, pictures=[picture])
 
     truth = simulate(SCENE, OBSERVATION, seed=args.seed)

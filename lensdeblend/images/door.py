@@ -60,8 +60,8 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
     TypeError
         Where the image is no NDData, or its data no real numbers.
     ValueError
-        Where the image is not two-dimensional, has a side below 8 pixels, no usable pixel, a bad PSF, no or unequal
-        pixel scales, an uncertainty of unknown kind, a mask that holds bit planes; where an unmasked value is so large,
+        Where the image is not two-dimensional, has a side below 8 pixels, no usable pixel, a logarithmic unit, a bad
+        PSF, no or unequal pixel scales, an uncertainty of unknown kind, a mask that holds bit planes; where an unmasked value is so large,
         or its noise so small, that double precision does not hold its square, a value exceeds 1e15 times the median
         noise, or a noise lies outside 1e-15 to 1e30 times that median; where bands have units that do not convert into
         each other, or there is no band.
@@ -109,6 +109,12 @@ def _prepare_bands(bands: Mapping[str, NDData], scale) -> dict[str, NDData]:
 
 def _prepare_one(image: NDData, scale, what: str) -> NDData:
     data = _data(image, what)
+    unit = image.unit
+    if isinstance(unit, u.function.FunctionUnitBase) or (unit is not None and unit.is_equivalent(u.dex)):
+        raise ValueError(
+            f"{what} is in {unit}, a logarithmic unit, in which light does not add up: convert it to a flux, such "
+            "as nJy, first"
+        )
     mask = _mask(image, what) | ~np.isfinite(data)
     if mask.all():
         raise ValueError(f"{what} has no usable pixel: every one is masked, NaN or infinite")
