@@ -345,7 +345,7 @@ class TestPSF:
 @pytest.mark.parametrize("unit", [u.ABmag, u.dex(u.Jy), u.mag])
 def test_logarithmic_units_are_refused(unit):
     with pytest.raises(ValueError, match="logarithmic unit"):
-        prepare(NDData(np.ones(SHAPE), uncertainty=StdDevUncertainty(np.ones(SHAPE)), unit=unit, meta={"PIXSCALE": 0.1}))
+        prepare(NDData(np.ones(SHAPE), unit=unit, meta={"PIXSCALE": 0.1}))
 
 
 class TestBands:

@@ -61,10 +61,10 @@ def prepare(image: NDData | Mapping[str, NDData], *, pixel_scale: Quantity | flo
         Where the image is no NDData, or its data no real numbers.
     ValueError
         Where the image is not two-dimensional, has a side below 8 pixels, no usable pixel, a logarithmic unit, a bad
-        PSF, no or unequal pixel scales, an uncertainty of unknown kind, a mask that holds bit planes; where an unmasked value is so large,
-        or its noise so small, that double precision does not hold its square, a value exceeds 1e15 times the median
-        noise, or a noise lies outside 1e-15 to 1e30 times that median; where bands have units that do not convert into
-        each other, or there is no band.
+        PSF, no or unequal pixel scales, an uncertainty of unknown kind, a mask that holds bit planes; where an unmasked
+        value is so large, or its noise so small, that double precision does not hold its square, a value exceeds 1e15
+        times the median noise, or a noise lies outside 1e-15 to 1e30 times that median; where bands have units that do
+        not convert into each other, or there is no band.
 
     Warns
     -----
