@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 _FEWEST_PIXELS = 30
 # The walkers begin in a ball of this part of the swarm's first box; they spread to the posterior's width by themselves.
-_WALKERS_BALL = 0.02
+_WALKERS_BALL = 0.1
 # Of ln p in the last quarter of its steps: what moves more than this has not settled.
 _SETTLED = 0.5
 _ARGUMENTS = {LENS: "lens_model", SOURCE: "source_model", LIGHT: "lens_light_model"}
@@ -217,7 +217,7 @@ class Lenstronomy(Reconstructor):
         swarm = {"n_particles": self.particles, "n_iterations": self.iterations, "sigma_scale": 1.0}
         (_, (path, _, _), _), = sequence.fit_sequence([["PSO", swarm]])
         best, likeliest = sequence.best_fit(), sequence.best_fit_likelihood()
-        settled = len(path) < self.iterations or path[-1] - path[-1 - len(path) // 4] < _SETTLED
+        settled = len(path) < self.iterations or (len(path) > 3 and path[-1] - path[-1 - len(path) // 4] < _SETTLED)
         log.debug("particle swarm: ln p %.2f after %d steps", likeliest, len(path))
         chain = None
         if self.mcmc_steps:
