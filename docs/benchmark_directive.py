@@ -10,7 +10,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 
 
 class Benchmark(SphinxDirective):
-    """``.. benchmark:: name`` shows ``benchmarks/results/name.txt``; ``:script:`` names what writes it, if not name.py."""
+    """``.. benchmark:: name`` shows ``benchmarks/results/name.txt``; ``:script:`` names what writes it."""
 
     required_arguments = 1
     option_spec = {"script": directives.unchanged}

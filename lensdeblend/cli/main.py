@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from types import ModuleType
 
 from lensdeblend import __version__
 from lensdeblend.cli import (
@@ -34,7 +35,7 @@ def main(args: Sequence[str] | None = None) -> int:
     int
         0 done, 1 some inputs failed, 2 bad usage.
     """
-    options = _parser().parse_args(args)
+    options = _parser().parse_args(_with_two_words_joined(sys.argv[1:] if args is None else args))
     if options.debug:
         logging.basicConfig(level=logging.DEBUG)
     with warnings.catch_warnings():
@@ -59,14 +60,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lensdeblend", description="Galaxies that overlap or lens each other.")
     parser.add_argument("--version", action="version", version=f"lensdeblend {__version__}")
     subparsers = parser.add_subparsers(metavar="SUBCOMMAND", required=True)
-    for module in SUBCOMMANDS:
+    for name, module in _subcommands().items():
         summary = module.__doc__.partition("\n")[0].partition(": ")[2]
-        name = module.__name__.rpartition(".")[2]
         subparser = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
         subparser.set_defaults(run=module.run)
         module.add_options(subparser)
         subparser.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
     return parser
+
+
+def _subcommands() -> dict[str, ModuleType]:
+    """The modules by name; ``evaluate_reconstruct`` is ``evaluate reconstruct``."""
+    modules = (part for module in SUBCOMMANDS for part in (module, *getattr(module, "PARTS", ())))
+    return {module.__name__.rpartition(".")[2].replace("_", " "): module for module in modules}
+
+
+def _with_two_words_joined(args: Sequence[str]) -> list[str]:
+    """For argparse a subcommand of two words is one argument."""
+    both = " ".join(args[:2])
+    return [both, *args[2:]] if both in _subcommands() else list(args)
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

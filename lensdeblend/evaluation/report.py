@@ -1,0 +1,140 @@
+"""What an evaluation found: tables, pictures, and the files they go into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from lensdeblend.evaluation.page import page
+from lensdeblend.evaluation.readable import aligned
+from lensdeblend.io.atomic import replacing
+
+__all__ = ["Case", "Report"]
+
+#: Headings of the tables, in order.
+HEADINGS = {
+    "sources": "Unlensed sources", "parameters": "Lens parameters", "fits": "Fits", "flags": "Flags raised",
+    "failures": "Failures", "methods": "Methods",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One result as pictures.
+
+    Attributes
+    ----------
+    method, rank : str
+        Label of the method; ``"best"``, ``"median"`` or ``"worst"``.
+    index : int
+        Of the image in its set.
+    footprint_psnr : float
+        By which it was ranked, dB.
+    pictures : mapping
+        Arrays by name, and ``scale``, arcsec a pixel.
+    """
+
+    method: str
+    rank: str
+    index: int
+    footprint_psnr: float
+    pictures: Mapping[str, np.ndarray | float]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Methods on a set of images whose truth is known.
+
+    Attributes
+    ----------
+    title : str
+        Which set, how many images, which seed.
+    notes : tuple of str
+        What to know when reading the numbers.
+    summaries : dict of str to `~astropy.table.Table`
+        ``sources``, ``parameters``, ``fits``, ``flags``, ``failures``, ``methods``: a few rows a method.
+    details : dict of str to `~astropy.table.Table`
+        ``images``: a row a method and image; ``lenses``: the truth, a row an image.
+    cases : tuple of `Case`
+        The best, median and worst of each method, by the PSNR of the unlensed source over its footprint.
+    """
+
+    title: str
+    notes: tuple[str, ...]
+    summaries: dict[str, Table]
+    details: dict[str, Table]
+    cases: tuple[Case, ...]
+
+    @property
+    def text(self) -> str:
+        """The summaries for a terminal."""
+        lines = [self.title, *self.notes]
+        for name, heading in HEADINGS.items():
+            lines += ["", heading, *(aligned(self.summaries[name]) or ["none"])]
+        return "\n".join(lines)
+
+    @property
+    def failures(self) -> int:
+        """How many times a method gave no answer."""
+        return len(self.summaries["failures"])
+
+    def html(self, *, pictures: bool = True) -> str:
+        """The summaries and the pictures of the cases as one page, which needs nothing from elsewhere.
+
+        Raises
+        ------
+        ImportError
+            Where pictures are wanted and matplotlib is not installed.
+        """
+        drawn = None
+        if pictures:
+            from lensdeblend.evaluation.pictures import draw_case
+
+            drawn = [(case, draw_case(case)) for case in self.cases]
+        return page(self.title, self.notes, {HEADINGS[name]: self.summaries[name] for name in HEADINGS}, drawn)
+
+    @classmethod
+    def files(cls, folder: str | PathLike) -> list[Path]:
+        """What `write` writes into ``folder``."""
+        tables = [f"{name}.{suffix}" for name in (*HEADINGS, "images", "lenses") for suffix in ("csv", "ecsv")]
+        return [Path(folder) / name for name in ("report.html", "report.txt", *tables)]
+
+    def write(self, folder: str | PathLike, *, overwrite: bool = False, pictures: bool = True) -> None:
+        """Write the report into a folder, which is made where it does not exist.
+
+        ``report.html`` and ``report.txt`` hold the summaries; each table is also a ``.csv`` and a ``.ecsv`` file of its
+        own name.
+
+        Parameters
+        ----------
+        folder : path
+        overwrite : bool
+            Whether existing files may be replaced.
+        pictures : bool
+            Whether to draw the cases; needs matplotlib.
+
+        Raises
+        ------
+        FileExistsError
+            Where one of the files exists and ``overwrite`` is not given; nothing is written then.
+        ImportError
+            Where pictures are wanted and matplotlib is not installed.
+        """
+        folder = Path(folder)
+        there = [path for path in self.files(folder) if path.exists()]
+        if there and not overwrite:
+            raise FileExistsError(f"{there[0]} exists; to replace it give overwrite=True, or write to another folder")
+        html = self.html(pictures=pictures)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("report.html", html), ("report.txt", self.text + "\n")):
+            with replacing(folder / name, overwrite=overwrite) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        for name, table in {**self.summaries, **self.details}.items():
+            for suffix, kind in (("csv", "ascii.csv"), ("ecsv", "ascii.ecsv")):
+                with replacing(folder / f"{name}.{suffix}", overwrite=overwrite) as temporary:
+                    table.write(temporary, format=kind)
