@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.nddata import NDData
 from astropy.table import MaskedColumn, QTable, Table
+from fake_packages import packages, toys  # noqa: F401
 
 from lensdeblend.cli import main
 from lensdeblend.cli.evaluate_reconstruct import chosen_methods
@@ -340,6 +341,19 @@ def test_the_command_line(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("lensdeblend.evaluation.sets.LensSet.draw", lambda *args, **options: Oracle.truths[:2])
     monkeypatch.delitem(unlucky, "unlucky")
     assert main([*args, "--overwrite"]) == 0
+
+
+def test_methods_of_other_packages_are_judged(capsys, toys, simulations):  # noqa: F811
+    args = ["evaluate", "reconstruct", "--test-set", "varied", "-n", "2", "--methods", "toy,wide=toys::toy"]
+    assert main([*args, "--set", "wide.theta_E=1.5"]) == 0
+    printed = capsys.readouterr().out
+    true = np.array([s.scene.mass[0].theta_E.to_value(u.arcsec) for s in simulations[:2]])
+    for label, theta_E in (("toy", 1.0), ("wide", 1.5)):
+        assert f"{np.mean(theta_E - true):+.2g}" in next(
+            line for line in printed.splitlines() if line.split()[:2] == [label, "theta_E"]
+        )
+    row, = (line for line in printed.splitlines() if line.startswith("wide") and "toys" in line)
+    assert row.split()[1:] == ["toy", "toys", "1.0", "theta_E=1.5"]
 
 
 class TestSets:
