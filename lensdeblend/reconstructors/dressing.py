@@ -6,24 +6,21 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.nddata import NDData, VarianceUncertainty
-from astropy.table import QTable
 from torch import Tensor
 
 from lensdeblend.images import like, on_grid, pixel_scale
 from lensdeblend.lensing.convolution import Convolution
-from lensdeblend.lensing.critical import critical_curves
-from lensdeblend.lensing.parametric import LENS_NAMES, SersicLens
 from lensdeblend.lensing.sersic import sersic
 from lensdeblend.lensing.subdivision import PixelGrid, Subdivision, refine
+from lensdeblend.reconstructors.curves import curves_table
 from lensdeblend.reconstructors.fitting import LensFit, finest_division, is_good
 from lensdeblend.reconstructors.frame import Frame, PhotonNoise
-from lensdeblend.reconstructors.posterior_samples import covariance
+from lensdeblend.reconstructors.numbers import Numbers
 from lensdeblend.reconstructors.unlensed import sees_lens
 from lensdeblend.results import Reconstruction
 
-__all__ = ["dress"]
+__all__ = ["at_bounds", "components_on_image", "dress", "source_plane", "unlensed"]
 
-_ANGLES = {"theta_E", "center_x", "center_y", "x", "y", "radius"}
 _SOURCE_PIXELS_A_SIDE = (41, 201)
 
 
@@ -34,7 +31,7 @@ def dress(
 
     Where ``noise`` is given, the variance is computed from the model by it.
     """
-    components = _components_on_image(image, frame, fit)
+    components = components_on_image(image, frame, fit)
     model = components.sum(0)
     if noise is not None:
         variance = VarianceUncertainty(noise.sigma(model) ** 2)
@@ -43,26 +40,21 @@ def dress(
     with np.errstate(invalid="ignore", divide="ignore"):
         residual = np.where(good, (image.data - model) / np.sqrt(image.uncertainty.array), 0.0)
     lights = components[fit.model.sources:]
-    names, values, spread = _natural(fit)
-    parameters = QTable()
-    for index, name in enumerate(names):
-        unit = _unit(name, image)
-        parameters[name] = _column(values[index:index + 1], unit)
-        parameters[f"{name}_err"] = _column(np.sqrt(spread[index:index + 1, index]), unit)
-    draws = None if samples is None else _table(names, _transform(fit, torch.as_tensor(samples)).numpy(), image)
+    numbers = Numbers.of(fit.model)
+    values, spread = numbers.best(fit)
     chi2 = float(np.sum(residual[good] ** 2) / max(fit.degrees_of_freedom, 1))
     return Reconstruction(
-        source=_source_plane(image, fit),
-        unlensed=like(image, _unlensed(image, fit)),
-        parameters=parameters,
+        source=source_plane(image, fit),
+        unlensed=like(image, unlensed(image, fit)),
+        parameters=numbers.table(values, spread, image.unit),
         covariance=spread,
-        samples=draws,
+        samples=None if samples is None else numbers.samples(samples, image.unit),
         model=like(image, model),
         residual=like(image, residual, unit=u.dimensionless_unscaled, mask=image.mask, psf=None),
         lens_light=like(image, lights.sum(0)) if len(lights) else None,
         chi2=chi2,
         flags=_flags(frame, fit),
-        curves=_curves(fit),
+        curves=curves_table(fit.parameters[:8].numpy()),
         image=image,
         meta={
             "sources": fit.model.sources,
@@ -73,61 +65,7 @@ def dress(
     )
 
 
-def _natural_names(model: SersicLens) -> list[str]:
-    names = list(LENS_NAMES)
-    for k in range(model.components):
-        prefix = _prefix(model, k)
-        names += [f"{prefix}_{n}" for n in ("x", "y", "radius", "n", "e1", "e2", "flux")]
-    return names
-
-
-def _prefix(model: SersicLens, component: int) -> str:
-    if component < model.sources:
-        return "source" if model.sources == 1 else f"source{component + 1}"
-    light = component - model.sources
-    return "light" if model.lens_lights == 1 else f"light{light + 1}"
-
-
-def _transform(fit: LensFit, points: Tensor) -> Tensor:
-    """From (parameters, amplitudes) to the named, natural parameters, for many points."""
-    size = len(fit.parameters)
-    columns = [points[:, :8]]
-    for k in range(fit.model.components):
-        own = points[:, fit.model.light_columns(k)]
-        columns += [own[:, :2], own[:, 2:4].exp(), own[:, 4:], points[:, size + k:size + k + 1]]
-    return torch.cat(columns, 1)
-
-
-def _natural(fit: LensFit) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Names, values and covariance; NaN in the covariance for what the data do not constrain."""
-    best = torch.cat([fit.parameters, fit.amplitudes])
-    values = _transform(fit, best[None])[0]
-    slope = torch.func.jacrev(lambda p: _transform(fit, p[None])[0])(best)
-    inner = covariance(fit)
-    spread = (slope @ inner @ slope.T).numpy()
-    spread = (spread + spread.T) / 2
-    fixed = np.diag(spread) <= 0
-    spread[fixed] = np.nan
-    spread[:, fixed] = np.nan
-    return _natural_names(fit.model), values.numpy(), spread
-
-
-def _unit(name: str, image: NDData):
-    short = name if name in LENS_NAMES else name.rsplit("_", 1)[1]
-    if short == "flux":
-        return image.unit if image.unit is not None else u.dimensionless_unscaled
-    return u.arcsec if short in _ANGLES else u.dimensionless_unscaled
-
-
-def _column(values: np.ndarray, unit) -> np.ndarray | u.Quantity:
-    return values if unit == u.dimensionless_unscaled else u.Quantity(values, unit)
-
-
-def _table(names: list[str], values: np.ndarray, image: NDData) -> QTable:
-    return QTable({name: _column(column, _unit(name, image)) for name, column in zip(names, values.T)})
-
-
-def _components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarray:
+def components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarray:
     """Each component with its flux on the whole image, through the PSF: (K, ny, nx)."""
     grid = PixelGrid(image.data.shape, frame.grid.scale, frame.grid.border)
     parameters = fit.parameters[None]
@@ -162,7 +100,7 @@ def _pixelated(fit: LensFit, grid: PixelGrid, share: float = 1e-3) -> np.ndarray
     return refine(grid, brightness, tolerance).render(brightness).numpy()
 
 
-def _unlensed(image: NDData, fit: LensFit) -> np.ndarray:
+def unlensed(image: NDData, fit: LensFit) -> np.ndarray:
     scale = pixel_scale(image).to_value(u.arcsec)
     if image.psf is None:
         return _pixelated(fit, PixelGrid(image.data.shape, scale))
@@ -171,7 +109,7 @@ def _unlensed(image: NDData, fit: LensFit) -> np.ndarray:
     return Convolution(torch.as_tensor(np.asarray(image.psf, dtype=float)), image.data.shape, border)(seen).numpy()
 
 
-def _source_plane(image: NDData, fit: LensFit) -> NDData:
+def source_plane(image: NDData, fit: LensFit) -> NDData:
     """The sources on their own grid: four half-light radii to each side; pixels a quarter of the image's, finer for
     sources below 41 of these, coarser for those beyond 201."""
     scale = pixel_scale(image).to_value(u.arcsec)
@@ -187,16 +125,6 @@ def _source_plane(image: NDData, fit: LensFit) -> NDData:
     return on_grid(image, plane, pixel_scale=fine * u.arcsec, offset=centre * u.arcsec)
 
 
-def _curves(fit: LensFit) -> QTable:
-    curves = critical_curves(fit.parameters[:8])
-    number = np.concatenate([np.full(len(c), i) for i, c in enumerate(curves)]) if curves else np.zeros(0, int)
-    points = np.concatenate(curves) if curves else np.zeros((0, 4))
-    table = QTable({"curve": number.astype(int)})
-    for name, column in zip(("x", "y", "source_x", "source_y"), points.T):
-        table[name] = column * u.arcsec
-    return table
-
-
 def _flags(frame: Frame, fit: LensFit) -> tuple[str, ...]:
     flags = []
     if not sees_lens(frame, fit):
@@ -209,8 +137,14 @@ def _flags(frame: Frame, fit: LensFit) -> tuple[str, ...]:
         flags.append("noise overstated")
     if not bool((fit.amplitudes[:fit.model.sources] > 0).any()):
         flags.append("no source")
-    names = [name for name in _natural_names(fit.model) if not name.endswith("_flux")]
-    for name, value, low, high in zip(names, fit.parameters, fit.lower, fit.upper):
-        if value <= low or value >= high:
-            flags.append(f"at a bound: {name}")
-    return tuple(flags)
+    return (*flags, *at_bounds(fit))
+
+
+def at_bounds(fit: LensFit) -> list[str]:
+    """A flag for each parameter that ended on the edge of its range."""
+    outside = (fit.parameters <= fit.lower) | (fit.parameters >= fit.upper)
+    numbers = Numbers.of(fit.model)
+    return [
+        f"at a bound: {name}" for name, place in zip(numbers.names, numbers.places)
+        if place < len(outside) and outside[place]
+    ]

@@ -19,7 +19,10 @@ from lensdeblend.reconstructors.starts import (
     Arcs, LensLight, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
 )
 
-__all__ = ["LensFit", "degrees_of_freedom", "finest_division", "fit_lens", "is_good", "light_in_frame", "sharpen"]
+__all__ = [
+    "LensFit", "degrees_of_freedom", "divided", "evenly_divided", "finest_division", "fit_lens", "is_good",
+    "light_in_frame", "settle", "sharpen", "within_noise",
+]
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +88,17 @@ def is_good(fit: LensFit) -> bool:
 
     The second catches a source that does not fit in an image that is mostly empty, or whose noise is overstated.
     """
-    if fit.reduced_chi2 > 1 + 3 * np.sqrt(2 / fit.degrees_of_freedom):
+    return within_noise(fit.residual, fit.shown, fit.degrees_of_freedom)
+
+
+def within_noise(residual: Tensor, shown: Tensor, degrees_of_freedom: float) -> bool:
+    """The same of a residual in sigma and the pixels where the source shows."""
+    if float((residual**2).sum()) / degrees_of_freedom > 1 + 3 * np.sqrt(2 / degrees_of_freedom):
         return False
-    shown = fit.shown
     count = int(shown.sum())
     if count < _FEWEST_SHOWN:
         return True
-    return float((fit.residual[shown] ** 2).sum()) / count < 1 + 3 * np.sqrt(2 / count)
+    return float((residual[shown] ** 2).sum()) / count < 1 + 3 * np.sqrt(2 / count)
 
 
 def fit_lens(
@@ -180,22 +187,31 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
     """Fit in double precision from a good start, the pixels divided as finely as the model needs."""
     lower, upper = bounds(model, frame, begin[0])
     mean, weight = priors(model) if priors else (None, None)
-    lens = ParametricLens(
-        model, Subdivision.uniform(frame.grid, 2, used=frame.reachable), frame.convolution, frame.weight
-    )
-    fit = levenberg_marquardt(
-        lens.linearise, frame.weighted_data, begin, lower, upper, prior_mean=mean, prior_weight=weight, iterations=3
+    lens, fit = settle(
+        evenly_divided(frame, model), lambda p, a: divided(frame, model, p, a), frame.weighted_data, begin, lower,
+        upper, passes=passes, prior_mean=mean, prior_weight=weight,
     )
     parameters, amplitudes = fit.parameters, fit.amplitudes
+    basis = lens.linearise(parameters, False).basis
+    layers = amplitudes[0, :, None] * basis[0]
+    return LensFit(
+        model, lens, parameters[0], amplitudes[0], fit.normal[0], frame.weighted_data - layers.sum(0),
+        layers[:model.sources].sum(0) > 2, bool(fit.converged[0]), lower, upper,
+    )
+
+
+def settle(lens, divide: Callable, data: Tensor, begin: Tensor, lower: Tensor, upper: Tensor, *, passes: int, **priors):
+    """Fit ``lens``, then again with the pixels divided for what was found, until that changes little.
+
+    ``divide(parameters, amplitudes)`` gives the lens on pixels divided as these need. Returns the last lens and its
+    `~lensdeblend.lensing.least_squares.Fit`.
+    """
+    fit = levenberg_marquardt(lens.linearise, data, begin, lower, upper, iterations=3, **priors)
+    parameters, amplitudes = fit.parameters, fit.amplitudes
     for _ in range(passes):
-        brightness = _brightness(model, parameters, amplitudes, frame.grid.scale)
-        subdivision = refine(
-            frame.grid, brightness, _tolerance(frame), used=frame.reachable, most=2 * frame.grid.size + _SPARE_CELLS
-        )
-        lens = ParametricLens(model, subdivision, frame.convolution, frame.weight)
+        lens = divide(parameters, amplitudes)
         fit = levenberg_marquardt(
-            lens.linearise, frame.weighted_data, parameters, lower, upper, prior_mean=mean, prior_weight=weight,
-            iterations=25, tolerance=1e-3, damping=1e-3,
+            lens.linearise, data, parameters, lower, upper, iterations=25, tolerance=1e-3, damping=1e-3, **priors
         )
         step = fit.parameters - parameters
         parameters, amplitudes = fit.parameters, fit.amplitudes
@@ -203,12 +219,22 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
         # In units of the normal matrix: how much chi-square the move made since the pixels were cut is worth.
         if float(step[0] @ fit.normal[0, :size, :size] @ step[0]) < _SETTLED:
             break
-    basis = lens.linearise(parameters, False).basis
-    layers = amplitudes[0, :, None] * basis[0]
-    return LensFit(
-        model, lens, parameters[0], amplitudes[0], fit.normal[0], frame.weighted_data - layers.sum(0),
-        layers[:model.sources].sum(0) > 2, bool(fit.converged[0]), lower, upper,
+    return lens, fit
+
+
+def evenly_divided(frame: Frame, model: SersicLens) -> ParametricLens:
+    """The model on pixels cut into four."""
+    subdivision = Subdivision.uniform(frame.grid, 2, used=frame.reachable)
+    return ParametricLens(model, subdivision, frame.convolution, frame.weight)
+
+
+def divided(frame: Frame, model: SersicLens, parameters: Tensor, amplitudes: Tensor) -> ParametricLens:
+    """The model on pixels divided as finely as its light there needs."""
+    brightness = _brightness(model, parameters, amplitudes, frame.grid.scale)
+    subdivision = refine(
+        frame.grid, brightness, _tolerance(frame), used=frame.reachable, most=2 * frame.grid.size + _SPARE_CELLS
     )
+    return ParametricLens(model, subdivision, frame.convolution, frame.weight)
 
 
 def light_in_frame(fit: LensFit) -> Tensor:

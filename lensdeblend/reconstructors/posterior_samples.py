@@ -14,12 +14,9 @@ __all__ = ["covariance", "hamiltonian_samples", "laplace_samples"]
 
 def covariance(fit: LensFit) -> Tensor:
     """Of the parameters, then the amplitudes; zero for what lies at a bound and for absent components."""
-    size = len(fit.parameters)
     free = torch.cat([(fit.parameters > fit.lower) & (fit.parameters < fit.upper), fit.amplitudes > 0])
-    for component in range(fit.model.components):
-        if not bool(free[size + component]):
-            free[fit.model.light_columns(component)] = False
     diagonal = fit.normal.diagonal()
+    # The shape of what has no light moves nothing, and has a diagonal of exactly 0.
     free &= diagonal > 0
     result = torch.zeros_like(fit.normal)
     index = torch.nonzero(free).reshape(-1)

@@ -14,12 +14,12 @@ from lensdeblend.lensing.epl import epl
 from lensdeblend.lensing.halos import shear
 from lensdeblend.lensing.least_squares import levenberg_marquardt, nonnegative_amplitudes
 from lensdeblend.lensing.parametric import ParametricLens, SersicLens
-from lensdeblend.lensing.subdivision import Subdivision
+from lensdeblend.lensing.subdivision import PixelGrid, Subdivision
 from lensdeblend.reconstructors.frame import Frame
 
 __all__ = [
-    "Arcs", "LensLight", "blurred_data", "blurred_lens", "bounds", "draw_starts", "find_arcs", "find_lens_light",
-    "fit_lens_light", "rank_starts",
+    "Arcs", "LensLight", "blurred_data", "blurred_lens", "bounds", "bounds_on", "draw_starts", "find_arcs",
+    "find_lens_light", "fit_lens_light", "rank_starts",
 ]
 
 _LIGHT_CENTER_PIXELS = 4
@@ -250,18 +250,25 @@ def _clipped_light(frame: Frame, begin: np.ndarray) -> LensLight:
 
 def bounds(model: SersicLens, frame: Frame, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Lower and upper bound of every parameter; lens light stays within a few pixels of where ``start`` (P,) has it."""
-    half = 0.5 * max(frame.grid.shape) * frame.grid.scale
-    cx, cy = frame.grid.centre
+    return bounds_on(model, frame.grid, start, frame.data.dtype)
+
+
+def bounds_on(
+    model: SersicLens, grid: PixelGrid, start: Tensor | None = None, dtype=torch.float64
+) -> tuple[Tensor, Tensor]:
+    """`bounds` for the pixels of a grid."""
+    half = 0.5 * max(grid.shape) * grid.scale
+    cx, cy = grid.centre
     lens = [
         (0.02 * half, 1.2 * half), (1.2, 2.8), (-0.7, 0.7), (-0.7, 0.7), (cx - half, cx + half), (cy - half, cy + half),
         (-0.5, 0.5), (-0.5, 0.5),
     ]
-    scale = frame.grid.scale
+    scale = grid.scale
     light = [
         (cx - half, cx + half), (cy - half, cy + half), (np.log(0.05 * scale), np.log(3 * half)),
         (np.log(0.3), np.log(8.0)), (-0.7, 0.7), (-0.7, 0.7),
     ]
-    values = torch.as_tensor(np.array(lens + light * model.components), dtype=frame.data.dtype)
+    values = torch.as_tensor(np.array(lens + light * model.components), dtype=dtype)
     lower, upper = values.T.clone()
     if start is not None:
         for k in range(model.sources, model.components):
