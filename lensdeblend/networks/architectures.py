@@ -13,6 +13,7 @@ __all__ = ["architecture", "architectures", "build"]
 _CLASSES = {
     "unlens-paper": "lensdeblend.networks.paper:PaperUnlenser",
     "unlens": "lensdeblend.networks.unlenser:Unlenser",
+    "lens-posterior": "lensdeblend.networks.posterior:LensPosterior",
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lensdeblend.networks.unlensing import Seen
 
-__all__ = ["ORIENTATIONS", "Orientation", "turned", "turned_lens"]
+__all__ = ["ORIENTATIONS", "Orientation", "turned", "turned_lens", "turned_place"]
 
 
 class Orientation(NamedTuple):
@@ -54,3 +54,14 @@ def turned_lens(lens: Tensor, orientation: Orientation, *, back: bool = False) -
     if not back and orientation.exchange:
         e1, e2, x, y, gamma1, gamma2 = exchanged()
     return torch.stack([theta_E, gamma, e1, e2, x, y, gamma1, gamma2], -1)
+
+
+def turned_place(place: Tensor, orientation: Orientation, *, back: bool = False) -> Tensor:
+    """Positions (..., 2) from the centre of a turned image, or of the image behind one that was turned."""
+    x, y = place.unbind(-1)
+    if back and orientation.exchange:
+        x, y = y, x
+    x, y = -x if orientation.mirror_x else x, -y if orientation.mirror_y else y
+    if not back and orientation.exchange:
+        x, y = y, x
+    return torch.stack([x, y], -1)

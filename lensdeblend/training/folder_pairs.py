@@ -13,7 +13,7 @@ import torch
 from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend.images import pixel_scale
-from lensdeblend.networks.orientations import ORIENTATIONS, turned, turned_lens
+from lensdeblend.networks.orientations import ORIENTATIONS, turned, turned_lens, turned_place
 from lensdeblend.networks.unlensing import Seen
 from lensdeblend.results import Simulation
 from lensdeblend.training.lens_pairs import Pairs
@@ -82,6 +82,11 @@ class FolderPairs:
         lens = self._rows[5].double()
         return lens.mean(0).tolist(), lens.std(0, correction=0).clamp_min(1e-6).tolist()
 
+    def parameters(self) -> torch.Tensor:
+        """Lens, position and half-light radius of the source of many: (many, 11), lengths in pixels."""
+        lens, place, radius = self._rows[5:8]
+        return torch.cat([lens, place, radius[:, None]], 1)
+
     def ranges(self) -> dict[str, list[float]]:
         """What the images span, as ``[low, high]``."""
         peak, noise = self._rows[0].flatten(1).amax(1), self._rows[1].flatten(1).mean(1)
@@ -101,7 +106,7 @@ class FolderPairs:
             orientation = ORIENTATIONS[number]
             for stack in images:
                 stack[row] = turned(stack[row], orientation).clone()
-            lens[row] = turned_lens(lens[row], orientation)
+            lens[row], place[row] = turned_lens(lens[row], orientation), turned_place(place[row], orientation)
         used = torch.ones_like(image, dtype=torch.bool)
         dice = torch.as_tensor(rng.random(count), dtype=torch.float32)
         parts = [part.to(device) for part in (image, sigma, used, fwhm, lens, unlensed, source, place, radius, dice)]

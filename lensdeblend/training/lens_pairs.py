@@ -82,6 +82,11 @@ class LensPairs:
         lens, *_ = self._lenses(_DRAWS_FOR_STATISTICS, np.random.default_rng(0))
         return lens.mean(0).tolist(), np.maximum(lens.std(0), 1e-6).tolist()
 
+    def parameters(self) -> Tensor:
+        """Lens, position and half-light radius of the source of many: (many, 11), lengths in pixels."""
+        lens, scale, _, place, radius = self._lenses(_DRAWS_FOR_STATISTICS, np.random.default_rng(0))
+        return torch.as_tensor(np.concatenate([lens, place, (radius / scale)[:, None]], 1))
+
     def ranges(self) -> dict[str, list[float]]:
         """What the images span, as ``[low, high]``: ``pixel_scale`` (arcsec), ``psf_fwhm`` and ``theta_E`` (pixels),
         ``peak_snr``."""

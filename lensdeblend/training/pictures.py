@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["draw_curves", "draw_rows"]
+__all__ = ["draw_curves", "draw_marginals", "draw_rows"]
 
 _FAINT = 0.05
 
@@ -50,4 +50,29 @@ def draw_rows(rows: Sequence[Mapping[str, np.ndarray]], path: Path) -> None:
                 axes.imshow(stretched, origin="lower", cmap="gray", vmin=0, vmax=np.arcsinh(1 / _FAINT))
             axes.set_axis_off()
             axes.set_title(name, fontsize=8)
+    figure.savefig(path, dpi=90)
+
+
+def draw_marginals(
+    images: np.ndarray, samples: np.ndarray, truth: np.ndarray, names: Sequence[str],
+    ranges: Sequence[tuple[float, float]], path: Path,
+) -> None:
+    """A row an image: the image, then a histogram of every parameter's samples over its range, the truth a line.
+
+    ``images`` (rows, n, n), ``samples`` (many, rows, names), ``truth`` (rows, names).
+    """
+    from matplotlib.figure import Figure
+
+    columns = 1 + len(names)
+    figure = Figure(figsize=(1.5 * columns, 1.5 * len(images)), layout="constrained")
+    for row, line in enumerate(figure.subplots(len(images), columns, squeeze=False)):
+        line[0].imshow(images[row], origin="lower", cmap="gray")
+        line[0].set_axis_off()
+        for column, (axes, name) in enumerate(zip(line[1:], names)):
+            axes.hist(samples[:, row, column], bins=40, range=ranges[column], histtype="stepfilled", alpha=0.6)
+            axes.axvline(truth[row, column], color="black", linewidth=1)
+            axes.set_yticks([])
+            axes.tick_params(labelsize=6)
+            if row == 0:
+                axes.set_title(name, fontsize=8)
     figure.savefig(path, dpi=90)

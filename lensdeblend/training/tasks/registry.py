@@ -9,7 +9,10 @@ from lensdeblend.training.tasks.task import Task
 
 __all__ = ["task", "tasks"]
 
-_CLASSES = {"unlens": "lensdeblend.training.tasks.unlens:Unlens"}
+_CLASSES = {
+    "unlens": "lensdeblend.training.tasks.unlens:Unlens",
+    "posterior": "lensdeblend.training.tasks.posterior:Posterior",
+}
 
 
 def tasks() -> list[str]:
