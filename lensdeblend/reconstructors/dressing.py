@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 import torch
@@ -14,58 +16,65 @@ from lensdeblend.lensing.sersic import sersic
 from lensdeblend.lensing.subdivision import PixelGrid, Subdivision, refine
 from lensdeblend.reconstructors.curves import curves_table
 from lensdeblend.reconstructors.fitting import LensFit, finest_division, is_good
-from lensdeblend.reconstructors.frame import Frame, PhotonNoise
+from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.numbers import Numbers
 from lensdeblend.reconstructors.unlensed import sees_lens
+from lensdeblend.reconstructors.view import View
 from lensdeblend.results import Reconstruction
 
-__all__ = ["at_bounds", "components_on_image", "dress", "source_plane", "unlensed"]
+__all__ = ["at_bounds", "dress", "seen_images"]
 
 _SOURCE_PIXELS_A_SIDE = (41, 201)
 
 
-def dress(
-    image: NDData, frame: Frame, fit: LensFit, samples: np.ndarray | None, noise: PhotonNoise | None = None
-) -> Reconstruction:
-    """Put the fit into NDData on the input's grid, and its numbers into tables.
-
-    Where ``noise`` is given, the variance is computed from the model by it.
-    """
-    components = components_on_image(image, frame, fit)
-    model = components.sum(0)
-    if noise is not None:
-        variance = VarianceUncertainty(noise.sigma(model) ** 2)
-        image = like(image, image.data, uncertainty=variance, mask=image.mask, meta=image.meta)
-    good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
-    with np.errstate(invalid="ignore", divide="ignore"):
-        residual = np.where(good, (image.data - model) / np.sqrt(image.uncertainty.array), 0.0)
-    lights = components[fit.model.sources:]
+def dress(view: View, fit: LensFit, samples: np.ndarray | None) -> Reconstruction:
+    """Put the fit into NDData on the input's grid, and its numbers into tables."""
     numbers = Numbers.of(fit.model)
     values, spread = numbers.best(fit)
-    chi2 = float(np.sum(residual[good] ** 2) / max(fit.degrees_of_freedom, 1))
+    images = seen_images(view, fit)
+    good = view.used
     return Reconstruction(
-        source=source_plane(image, fit),
-        unlensed=like(image, unlensed(image, fit)),
-        parameters=numbers.table(values, spread, image.unit),
+        **images,
+        parameters=numbers.table(values, spread, view.given.unit),
         covariance=spread,
-        samples=None if samples is None else numbers.samples(samples, image.unit),
-        model=like(image, model),
-        residual=like(image, residual, unit=u.dimensionless_unscaled, mask=image.mask, psf=None),
-        lens_light=like(image, lights.sum(0)) if len(lights) else None,
-        chi2=chi2,
-        flags=_flags(frame, fit),
+        samples=None if samples is None else numbers.samples(samples, view.given.unit),
+        chi2=float(np.sum(images["residual"].data[good] ** 2) / max(fit.degrees_of_freedom, 1)),
+        flags=_flags(view.frame, fit),
         curves=curves_table(fit.parameters[:8].numpy()),
-        image=image,
         meta={
             "sources": fit.model.sources,
             "lens_lights": fit.model.lens_lights,
             "degrees_of_freedom": fit.degrees_of_freedom,
-            "variance": "as given" if noise is None else f"{noise.background:.6g} + {noise.per_count:.6g} * model",
+            **view.notes,
         },
     )
 
 
-def components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarray:
+def seen_images(view: View, fit: LensFit, unlensed_parameters: Tensor | None = None) -> dict[str, NDData | None]:
+    """The images of a `Reconstruction` by field, on the view's grid.
+
+    ``unlensed_parameters`` are those of ``fit`` but for the places of the sources, where another image says what an
+    undeflected ray is.
+    """
+    given, image = view.given, view.image
+    components = _components_on_image(image, view.frame, fit)
+    model = components.sum(0)
+    variance = image.uncertainty if view.noise is None else VarianceUncertainty(view.noise.sigma(model) ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        residual = np.where(view.used, (image.data - model) / np.sqrt(variance.array), 0.0)
+    lights = components[fit.model.sources:]
+    bare = fit if unlensed_parameters is None else replace(fit, parameters=unlensed_parameters)
+    return {
+        "source": _source_plane(image, bare),
+        "unlensed": like(image, _unlensed(image, bare)),
+        "model": like(given, model + view.sky),
+        "residual": like(image, residual, unit=u.dimensionless_unscaled, mask=image.mask, psf=None),
+        "lens_light": like(image, lights.sum(0)) if len(lights) else None,
+        "image": like(given, given.data, uncertainty=variance, mask=image.mask, meta=given.meta),
+    }
+
+
+def _components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarray:
     """Each component with its flux on the whole image, through the PSF: (K, ny, nx)."""
     grid = PixelGrid(image.data.shape, frame.grid.scale, frame.grid.border)
     parameters = fit.parameters[None]
@@ -100,7 +109,7 @@ def _pixelated(fit: LensFit, grid: PixelGrid, share: float = 1e-3) -> np.ndarray
     return refine(grid, brightness, tolerance).render(brightness).numpy()
 
 
-def unlensed(image: NDData, fit: LensFit) -> np.ndarray:
+def _unlensed(image: NDData, fit: LensFit) -> np.ndarray:
     scale = pixel_scale(image).to_value(u.arcsec)
     if image.psf is None:
         return _pixelated(fit, PixelGrid(image.data.shape, scale))
@@ -109,7 +118,7 @@ def unlensed(image: NDData, fit: LensFit) -> np.ndarray:
     return Convolution(torch.as_tensor(np.asarray(image.psf, dtype=float)), image.data.shape, border)(seen).numpy()
 
 
-def source_plane(image: NDData, fit: LensFit) -> NDData:
+def _source_plane(image: NDData, fit: LensFit) -> NDData:
     """The sources on their own grid: four half-light radii to each side; pixels a quarter of the image's, finer for
     sources below 41 of these, coarser for those beyond 201."""
     scale = pixel_scale(image).to_value(u.arcsec)

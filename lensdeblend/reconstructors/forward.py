@@ -18,32 +18,26 @@ without priors it is the Cramér-Rao bound of the model there. Where the fit is 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
 import torch
-from astropy.nddata import NDData
 
-from lensdeblend.images import like
 from lensdeblend.interfaces import Image, Reconstructor
 from lensdeblend.lensing.parametric import SersicLens
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.reconstructors.dressing import dress
 from lensdeblend.reconstructors.fitting import LensFit, fit_lens, is_good, light_in_frame, sharpen
-from lensdeblend.reconstructors.frame import Frame, estimated_from_data
-from lensdeblend.reconstructors.neighbours import lens_region
+from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.posterior_samples import hamiltonian_samples, laplace_samples
 from lensdeblend.reconstructors.starts import LensLight, find_lens_light
+from lensdeblend.reconstructors.view import View
 
 __all__ = ["Forward"]
 
-log = logging.getLogger(__name__)
-
-_FEWEST_PIXELS = 30
 _NOISE_PASSES = 2
 # Chi-square a pixel above which a model that may be too simple is given up.
 _HOPELESS = 1.5
@@ -162,37 +156,20 @@ class Forward(Reconstructor):
                 f"forward fits one band at a time; got the bands {', '.join(image)}: hand in one of them, "
                 f"such as image[{next(iter(image))!r}]"
             )
-        _check_pixels(image)
         with torch.no_grad(), single_thread():
-            noise = estimated_from_data(image)
-            region = lens_region(image, self.radius)
-            given = image
-            if region is not None:
-                image = _replaced(image, image.data - region.sky, region.mask)
-                _check_pixels(image)
-                noise = noise and noise.above(region.sky)
-            frame = Frame.of(image)
-            if noise is not None:
-                log.info("the variance was computed from the noisy data: computing it from the model instead")
-                frame = frame.with_sigma(noise.sigma(torch.as_tensor(frame.smoothed(1.0))))
-            fit = self._best(frame, rng)
-            if noise is not None:
+            view = View.of(image, self.radius)
+            fit = self._best(view.frame, rng)
+            if view.noise is not None:
                 for _ in range(_NOISE_PASSES):
-                    frame = frame.with_sigma(noise.sigma(light_in_frame(fit)))
-                    fit = sharpen(frame, fit.model, fit.parameters[None], self._priors)
-            samples = None
-            if self.samples:
-                draw = laplace_samples if self.posterior == "laplace" else hamiltonian_samples
-                samples = draw(fit, frame, self.samples, rng, self._priors(fit.model))
-            result = dress(image, frame, fit, samples, noise)
-            if region is None:
-                return result
-            return replace(
-                result,
-                model=like(given, result.model.data + region.sky),
-                image=_replaced(result.image, given.data, region.mask),
-                meta={**result.meta, "radius": region.radius, "sky": region.sky},
-            )
+                    view = view.lit(light_in_frame(fit))
+                    fit = sharpen(view.frame, fit.model, fit.parameters[None], self._priors)
+            return dress(view, fit, self._samples(fit, view.frame.weighted_data, rng))
+
+    def _samples(self, fit: LensFit, data: torch.Tensor, rng: np.random.Generator) -> np.ndarray | None:
+        if not self.samples:
+            return None
+        draw = laplace_samples if self.posterior == "laplace" else hamiltonian_samples
+        return draw(fit, data, self.samples, rng, self._priors(fit.model))
 
     def _best(self, frame: Frame, rng: np.random.Generator) -> LensFit:
         """Fit, and add components while the data ask for them."""
@@ -272,18 +249,6 @@ class Forward(Reconstructor):
         if self.shear_prior is not None:
             weight[6:8] = self.shear_prior**-2
         return mean, weight
-
-
-def _replaced(image: NDData, data: np.ndarray, mask: np.ndarray) -> NDData:
-    return like(image, data, uncertainty=image.uncertainty, mask=mask, meta=image.meta)
-
-
-def _check_pixels(image: NDData) -> None:
-    good = image.data.size if image.mask is None else int(np.sum(~image.mask))
-    if good < _FEWEST_PIXELS:
-        raise ValueError(f"a lens fit needs at least {_FEWEST_PIXELS} unmasked pixels; the image has {good}")
-    if not (image.data > 0 if image.mask is None else (image.data > 0) & ~image.mask).any():
-        raise ValueError("a lens fit needs light, but no unmasked pixel is above 0: was too much sky taken off?")
 
 
 def _is_positive(value) -> bool:

@@ -33,11 +33,13 @@ class LensRegion:
     sky: float
 
 
-def lens_region(image: NDData, radius: float | None = None) -> LensRegion | None:
-    """Find the lens around the centre of an image and mask what does not belong to it.
+def lens_region(
+    image: NDData, radius: float | None = None, center: tuple[float, float] = (0.0, 0.0)
+) -> LensRegion | None:
+    """Find the lens around ``center`` (arcsec from the centre of the image) and mask what does not belong to it.
 
     Sources are detected by photutils 2 sigma above the noise. With ``radius`` (arcsec) given, those whose nearest
-    pixel lies further from the centre are masked, and so is everything beyond 1.5 times ``radius``. Left out, a small
+    pixel lies further from there are masked, and so is everything beyond 1.5 times ``radius``. Left out, a small
     image is taken whole (None); in a wide one the radius reaches just past the brightest tangentially elongated
     source, the arc, or where there is none past the central source.
     """
@@ -48,7 +50,7 @@ def lens_region(image: NDData, radius: float | None = None) -> LensRegion | None
     segments = _detect(image)
     ny, nx = image.data.shape
     y, x = np.indices((ny, nx), dtype=float)
-    x, y = (x - (nx - 1) / 2) * scale, (y - (ny - 1) / 2) * scale
+    x, y = (x - (nx - 1) / 2) * scale - center[0], (y - (ny - 1) / 2) * scale - center[1]
     distance = np.hypot(x, y)
     if radius is None:
         radius = _radius_from_arc(image, segments, x, y, distance, scale)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from lensdeblend.reconstructors.fitting import LensFit
-from lensdeblend.reconstructors.frame import Frame
 
 __all__ = ["covariance", "hamiltonian_samples", "laplace_samples"]
 
@@ -28,7 +27,7 @@ def covariance(fit: LensFit) -> Tensor:
     return result
 
 
-def laplace_samples(fit: LensFit, frame: Frame, count: int, rng: np.random.Generator, priors) -> np.ndarray:
+def laplace_samples(fit: LensFit, data: Tensor, count: int, rng: np.random.Generator, priors) -> np.ndarray:
     """Gaussian samples (count, parameters and amplitudes) about the best fit, kept within the bounds."""
     values, vectors = torch.linalg.eigh(covariance(fit))
     root = (vectors * values.clamp_min(0).sqrt()).numpy()
@@ -38,7 +37,7 @@ def laplace_samples(fit: LensFit, frame: Frame, count: int, rng: np.random.Gener
 
 
 def hamiltonian_samples(
-    fit: LensFit, frame: Frame, count: int, rng: np.random.Generator, priors, *, chains: int = 8, leaps: int = 6,
+    fit: LensFit, data: Tensor, count: int, rng: np.random.Generator, priors, *, chains: int = 8, leaps: int = 6,
     warm_up: int = 15,
 ) -> np.ndarray:
     """Hamiltonian Monte Carlo (Duane et al. 1987PhLB..195..216D) in the coordinates in which the Laplace
@@ -53,7 +52,6 @@ def hamiltonian_samples(
     best = torch.cat([fit.parameters, fit.amplitudes])
     lower = torch.cat([fit.lower, torch.zeros_like(fit.amplitudes)])
     upper = torch.cat([fit.upper, torch.full_like(fit.amplitudes, torch.inf)])
-    data = frame.weighted_data
     mean, weight = priors
 
     def energy_and_slope(white: Tensor) -> tuple[Tensor, Tensor]:
