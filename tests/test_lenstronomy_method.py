@@ -270,7 +270,7 @@ def test_chain_gives_errors_samples_and_covariance(source):
 
 def test_says_how_to_get_emcee(monkeypatch):
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install emcee"):
+    with pytest.raises(ImportError, match="pip install .lensdeblend.mcmc."):
         reconstruct(simulation().image, method=Lenstronomy(mcmc_steps=10), seed=1)
 
 

@@ -158,7 +158,7 @@ class Lenstronomy(Reconstructor):
                 f"such as image[{next(iter(image))!r}]"
             )
         if self.mcmc_steps and find_spec("emcee") is None:
-            raise ImportError("a Markov chain (mcmc_steps) needs emcee, which is not installed: pip install \"lensdeblend[mcmc]\"")
+            raise ImportError('a Markov chain (mcmc_steps) needs emcee: pip install "lensdeblend[mcmc]"')
         model = LenstronomyModel(self.source, self.n_max, self.lens_light)
         self._check_pixels(image, model)
         with single_thread(), _tolerant():
