@@ -206,5 +206,3 @@ class TestTask:
         held = coverage(samples, truth, 0.68)
         assert float(held[0]) == pytest.approx(0.68, abs=0.025)
         assert float(held[1]) == pytest.approx(2 * stats.norm.cdf(0.9945 / 2) - 1, abs=0.025)
-
-

@@ -9,9 +9,10 @@ layers with rational-quadratic splines (Durkan et al. 2019arXiv190604032D) makes
     u = g(\theta), \qquad r = A(x)\,\big(u - \mu(x)\big), \qquad
     \log q(\theta | x) = \log f\big(r | c(x)\big) + \log |A| + \log |g'(\theta)|.
 
-So the flow need not learn how sharp an image of little noise is, only how the posterior departs from a Gaussian. Trained
-on the negative logarithm of that density it is neural posterior estimation (Papamakarios & Murray 2016arXiv160506376P).
-The map :math:`g` takes what is positive or bounded to the whole line, so that every sample is a lens.
+So the flow need not learn how sharp an image of little noise is, only how the posterior departs from a Gaussian.
+Trained on the negative logarithm of that density it is neural posterior estimation (Papamakarios & Murray
+2016arXiv160506376P). The map :math:`g` takes what is positive or bounded to the whole line, so that every sample is a
+lens.
 """
 
 from __future__ import annotations

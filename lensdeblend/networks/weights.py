@@ -19,7 +19,7 @@ from torch import nn
 
 from lensdeblend.networks.architectures import build
 
-__all__ = ["Card", "cards", "find_weights", "load_weights", "save_weights", "weight_folders"]
+__all__ = ["Card", "cards", "find_weights", "has_weights", "load_weights", "save_weights", "weight_folders"]
 
 _SHIPPED = Path(__file__).parent / "shipped"
 
@@ -90,6 +90,14 @@ def cards() -> list[tuple[Path, Card]]:
         for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
             found.setdefault(path.stem, (path.with_suffix(".safetensors"), _read_card(path)))
     return list(found.values())
+
+
+def has_weights(name: str | os.PathLike) -> bool:
+    """Whether `find_weights` finds a file."""
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        return path.is_file()
+    return any((folder / f"{name}.safetensors").is_file() for folder in weight_folders())
 
 
 def find_weights(name: str | os.PathLike) -> Path:

@@ -33,13 +33,13 @@ from lensdeblend.networks.orientations import ORIENTATIONS, turned, turned_lens
 from lensdeblend.networks.unlensing import Seen
 from lensdeblend.networks.weights import Card, load_weights
 from lensdeblend.reconstructors.curves import curves_table
+from lensdeblend.reconstructors.network_domain import as_seen, brightest, outside
 from lensdeblend.reconstructors.network_grid import NetworkGrid, Stamp
 from lensdeblend.results import Reconstruction
 
 __all__ = ["UNet", "UNetPaper"]
 
 _LENGTHS = (0, 4, 5)
-_MARGIN = 1e-3
 _RELENS_POINTS = 3
 
 
@@ -199,13 +199,13 @@ class _View:
     def of(cls, image: NDData, card: Card) -> _View:
         grid = NetworkGrid.for_image(image, card.domain["pixels"], tuple(card.domain["pixel_scale"]))
         view = cls(image, grid, Stamp.of(image, grid))
-        view.flags = _outside(view, card.domain)
+        view.flags = outside(view.grid, view.stamp, card.domain)
         return view
 
     @property
     def unit(self) -> float:
         """The brightest pixel: in units of it, single precision holds any image."""
-        return float(np.abs(self.stamp.data).max()) or 1.0
+        return brightest(self.stamp)
 
     @property
     def lens_on_image(self) -> np.ndarray:
@@ -235,13 +235,7 @@ class _View:
 
 
 def _seen(views: Sequence[_View], device: str) -> Seen:
-    def stacked(arrays, dtype=torch.float32) -> Tensor:
-        return torch.as_tensor(np.stack(list(arrays)), dtype=dtype, device=device)
-
-    return Seen(
-        stacked(v.stamp.data / v.unit for v in views), stacked(v.stamp.sigma / v.unit for v in views),
-        stacked((v.stamp.used for v in views), torch.bool), stacked(v.stamp.psf_fwhm for v in views),
-    )
+    return as_seen([view.stamp for view in views], device)
 
 
 def _agree(views: Sequence[_View]) -> None:
@@ -260,31 +254,6 @@ def _agree(views: Sequence[_View]) -> None:
         spread[list(_LENGTHS)] /= view.grid.scale
         view.lens = torch.as_tensor(own).to(view.lens)
         view.error = torch.where(torch.isfinite(view.error), torch.as_tensor(spread).to(view.error), torch.nan)
-
-
-def _outside(view: _View, domain: Mapping) -> list[str]:
-    flags = []
-    grid, n = view.grid, domain["pixels"]
-    low, high = domain["pixel_scale"]
-    if not low * (1 - _MARGIN) <= grid.image_scale <= high * (1 + _MARGIN):
-        flags.append(f"out_of_domain: pixel scale {grid.image_scale:.3g} arcsec, trained on {low:.3g} to {high:.3g}")
-    low, high = domain["psf_fwhm"]
-    width = view.stamp.psf_fwhm
-    if not low * 0.95 <= width <= high * 1.05:
-        flags.append(f"out_of_domain: PSF FWHM of {width:.2g} pixels, trained on {low:.2g} to {high:.2g}")
-    smallest = min(grid.shape) / grid.factor
-    if smallest < 0.9 * n:
-        flags.append(f"out_of_domain: {smallest:.0f} pixels a side, trained on {n}")
-    used = view.stamp.used
-    peak = float(view.stamp.data[used].max()) if used.any() else 0.0
-    noise = float(np.median(view.stamp.sigma[used])) if used.any() else np.inf
-    ratio = peak / noise if noise > 0 else np.inf
-    span = domain.get("peak_snr")
-    least = span[0] if span else np.inf
-    if ratio < 0.9 * least and (span or ratio < 300):
-        trained = f"{span[0]:.3g} to {span[1]:.3g}" if span else "images without noise"
-        flags.append(f"out_of_domain: peak {ratio:.3g} times the noise, trained on {trained}")
-    return flags
 
 
 def _relensed(view: _View) -> np.ndarray:

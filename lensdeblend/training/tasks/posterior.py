@@ -1,4 +1,4 @@
-"""The posterior of lens and source given an image: a density that is trained on parameters and images drawn together."""
+"""The posterior of lens and source given an image: a density trained on parameters and images drawn together."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class Posterior(Task):
     def network(self) -> tuple[nn.Module, dict[str, Any]]:
         theta = self._stream("train").parameters()
         if not bool(torch.isfinite(theta).all()):
-            raise ValueError("a posterior is learned from sources with a half-light radius; some in the folder have none")
+            raise ValueError(
+                f"a posterior is learned from sources with a half-light radius; some in {self.pairs} have none"
+            )
         center, spread = standardisation(theta)
         options = {**self.recipe.network.options, "size": self.data.pixels, "center": center, "spread": spread}
         return build(self.recipe.network.architecture, options), options
@@ -77,13 +79,13 @@ class Posterior(Task):
         from lensdeblend.training.pictures import draw_marginals
 
         samples = network.sample(batch.seen, _DRAWN, torch.Generator(batch.lens.device).manual_seed(0))
-        count = min(_PANELS, len(batch.lens))
         prior = self._stream("test").parameters()
-        draw_marginals(
-            batch.seen.image[:count].cpu().numpy(), samples[:, :count].cpu().numpy(), _theta(batch)[:count].cpu().numpy(),
-            NAMES, [(float(low), float(high)) for low, high in zip(prior.quantile(0.001, 0), prior.quantile(0.999, 0))],
-            path,
+        ranges = torch.stack([prior.quantile(0.001, 0), prior.quantile(0.999, 0)], 1).tolist()
+        images, samples, truth = (
+            part[..., :_PANELS, :].cpu().numpy() for part in (batch.seen.image.flatten(1), samples, _theta(batch))
         )
+        side = batch.seen.image.shape[-1]
+        draw_marginals(images.reshape(-1, side, side), samples, truth, NAMES, ranges, path)
 
     def domain(self) -> dict[str, Any]:
         return {
