@@ -53,6 +53,13 @@ def lensdeblend_reconstructors():
         requires=("torch", "safetensors"),
     )
     yield Method(
+        name="posterior",
+        target="lensdeblend.reconstructors.posterior:Posterior",
+        summary="Neural posterior estimation: samples of lens and source from a spline flow, fitted and re-weighted",
+        requires=("torch", "zuko", "safetensors"),
+        reference="2016arXiv160506376P",
+    )
+    yield Method(
         name="pixelated",
         target="lensdeblend.reconstructors.pixelated:Pixelated",
         summary="Semi-linear inversion: the source as regularised pixels, the lens at the most evidence",

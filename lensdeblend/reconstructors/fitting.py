@@ -16,7 +16,7 @@ from lensdeblend.lensing.parametric import ParametricLens, SersicLens
 from lensdeblend.lensing.subdivision import Subdivision, refine
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.starts import (
-    Arcs, LensLight, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
+    LensLight, blurred_data, blurred_lens, bounds, draw_starts, find_arcs, fit_lens_light, rank_starts,
 )
 
 __all__ = [
@@ -35,6 +35,8 @@ _SPARE_CELLS = 10_000
 _FEWEST_SHOWN = 20
 # A move that is worth less chi-square than this does not ask for other cells.
 _SETTLED = 1.0
+# How many of the proposed starts are fitted: they lie close to each other.
+_PROPOSED = 4
 # Two searches that end this close in chi-square have found the same minimum.
 _SAME_MINIMUM = 1.0
 
@@ -104,10 +106,11 @@ def within_noise(residual: Tensor, shown: Tensor, degrees_of_freedom: float) -> 
 def fit_lens(
     frame: Frame, model: SersicLens, rng: np.random.Generator, *, draws: int = 256, starts: int = 12, rounds: int = 3,
     priors: Callable[[SersicLens], tuple[Tensor, Tensor]] | None = None, light: LensLight | None = None,
-    hopeless: float = np.inf,
+    hopeless: float = np.inf, propose: Callable[[Frame], np.ndarray | None] | None = None,
 ) -> LensFit | None:
     """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor.
 
+    Where ``propose`` gives starts (n, 14) for the frame without its lens light, these are tried before any are drawn.
     None where the blurred or the rough sharp fits leave more than ``hopeless`` chi-square a pixel.
     """
     single = frame.single()
@@ -119,13 +122,24 @@ def fit_lens(
         light_start, center = light.parameters, light.center
     arcs = find_arcs(arcs_frame, center)
     log.debug("arcs: %d pixels, mean radius %.3f arcsec about %s", len(arcs.x), arcs.radius, center)
-    best = None
-    for attempt in range(rounds):
-        candidates, blurred = _search(arcs_frame, arcs, rng, draws * (attempt + 1), starts, spread=1 + 0.7 * attempt)
+
+    def fitted(drawn: np.ndarray, keep: int) -> LensFit | None:
+        candidates, blurred = _search(arcs_frame, drawn, keep)
         if blurred > hopeless * int(frame.used.sum()):
-            return best
+            return None
         candidates = np.concatenate([candidates, np.tile(light_start, (len(candidates), 1))], 1)
-        fit = _polish(frame, single, model, candidates, priors, hopeless)
+        return _polish(frame, single, model, candidates, priors, hopeless)
+
+    best = None
+    proposed = None if propose is None else propose(arcs_frame)
+    if proposed is not None:
+        best = fitted(proposed, _PROPOSED)
+        log.debug("proposed starts: reduced chi-square %.4f", np.inf if best is None else best.reduced_chi2)
+        if best is not None and is_good(best):
+            return best
+    for attempt in range(rounds):
+        drawn = draw_starts(arcs, draws * (attempt + 1), rng, spread=1 + 0.7 * attempt)
+        fit = fitted(drawn, starts)
         if fit is None:
             return best
         log.debug("round %d: reduced chi-square %.4f", attempt, fit.reduced_chi2)
@@ -137,9 +151,9 @@ def fit_lens(
     return best
 
 
-def _search(frame: Frame, arcs: Arcs, rng, draws: int, keep: int, spread: float) -> tuple[np.ndarray, float]:
-    """Rank random starts, then fit the best of them to the blurred arcs; also the chi-square of the best there."""
-    drawn, _ = rank_starts(frame, draw_starts(arcs, draws, rng, spread=spread), blur=1.0)
+def _search(frame: Frame, drawn: np.ndarray, keep: int) -> tuple[np.ndarray, float]:
+    """Rank starts, then fit the best of them to the blurred arcs; also the chi-square of the best there."""
+    drawn, _ = rank_starts(frame, drawn, blur=1.0)
     model = SersicLens(1, 0)
     lens, data = blurred_lens(frame, model, 1.0), blurred_data(frame, 1.0)
     lower, upper = bounds(model, frame)

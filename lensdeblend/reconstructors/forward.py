@@ -10,7 +10,8 @@ of lens light:
 
 The amplitudes :math:`a_k, b_j \ge 0` are solved linearly at every step (variable projection: Golub & Pereyra
 2003InvPr..19R...1G); the rest by Levenberg-Marquardt with derivatives in closed form. Many starts, read off the
-image, run as one batch; the poor ones are dropped. Each pixel is divided as finely as its light needs.
+image, run as one batch; the poor ones are dropped. Where a trained network knows such images, a few starts drawn from
+its posterior are tried first. Each pixel is divided as finely as its light needs.
 
 Errors are those of the Laplace approximation: the inverse of the normal matrix at the best fit, priors included;
 without priors it is the Cramér-Rao bound of the model there. Where the fit is flagged they should not be trusted.
@@ -18,8 +19,9 @@ without priors it is the Cramér-Rao bound of the model there. Where the fit is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import Literal
 
@@ -33,6 +35,7 @@ from lensdeblend.reconstructors.dressing import dress
 from lensdeblend.reconstructors.fitting import LensFit, fit_lens, is_good, light_in_frame, sharpen
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.posterior_samples import hamiltonian_samples, laplace_samples
+from lensdeblend.reconstructors.proposals import proposed_starts
 from lensdeblend.reconstructors.starts import LensLight, find_lens_light
 from lensdeblend.reconstructors.view import View
 
@@ -54,6 +57,10 @@ class Forward(Reconstructor):
         three sigma above 1 and the Bayesian information criterion improves by more than 10.
     lens_light : {"auto", 0, 1, 2}
         Sérsic components of the lens galaxy; ``"auto"`` chooses by the same rule.
+    start : {"auto", "blind", "posterior"}
+        Where the fit begins: from random lenses that the arcs allow (``"blind"``), or from samples of the method
+        ``posterior`` (Papamakarios & Murray 2016arXiv160506376P), and from the random ones only where these end in a
+        poor fit. ``"auto"`` asks ``posterior`` where its weights are found and were trained on such images.
     draws : int
         Random starts that are ranked.
     starts : int
@@ -109,6 +116,7 @@ class Forward(Reconstructor):
 
     sources: Literal["auto", 1, 2] = "auto"
     lens_light: Literal["auto", 0, 1, 2] = "auto"
+    start: Literal["auto", "blind", "posterior"] = "auto"
     draws: int = 256
     starts: int = 12
     rounds: int = 3
@@ -123,6 +131,7 @@ class Forward(Reconstructor):
     def __post_init__(self):
         _one_of("sources", self.sources, ("auto", 1, 2))
         _one_of("lens_light", self.lens_light, ("auto", 0, 1, 2))
+        _one_of("start", self.start, ("auto", "blind", "posterior"))
         _one_of("posterior", self.posterior, ("laplace", "hmc"))
         for name, least in (("draws", 1), ("starts", 1), ("rounds", 1), ("samples", 0)):
             value = getattr(self, name)
@@ -203,7 +212,7 @@ class Forward(Reconstructor):
             model = SersicLens(1, light.components if light else 0)
             fit = fit_lens(
                 frame, model, rng, draws=self.draws, starts=self.starts, rounds=1, priors=self._priors, light=light,
-                hopeless=_HOPELESS,
+                hopeless=_HOPELESS, propose=self._proposer(rng),
             )
             if fit is not None and not is_good(fit) and sources > 1:
                 fit = self._extend(frame, fit, SersicLens(sources, model.lens_lights), rng)
@@ -217,9 +226,14 @@ class Forward(Reconstructor):
         single = SersicLens(1, model.lens_lights)
         fit = fit_lens(
             frame, single, rng, draws=self.draws, starts=self.starts, rounds=self.rounds, priors=self._priors,
-            light=light,
+            light=light, propose=self._proposer(rng),
         )
         return fit if model.sources == 1 else self._extend(frame, fit, model, rng)
+
+    def _proposer(self, rng: np.random.Generator) -> Callable[[Frame], np.ndarray | None] | None:
+        if self.start == "blind":
+            return None
+        return partial(proposed_starts, rng=rng, anywhere=self.start == "posterior")
 
     def _extend(self, frame: Frame, fit: LensFit, model: SersicLens, rng: np.random.Generator) -> LensFit:
         """Add the component in which ``model`` exceeds ``fit``, started from what ``fit`` found."""

@@ -6,14 +6,27 @@ from collections.abc import Sequence
 from numbers import Integral, Real
 
 import numpy as np
+import torch
 
-__all__ = ["check_choice", "check_gaussian", "check_positive", "check_whole"]
+__all__ = ["check_choice", "check_device", "check_gaussian", "check_positive", "check_whole"]
 
 
 def check_choice(name: str, value, allowed: tuple) -> None:
     """One of a few words or numbers."""
     if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def check_device(value) -> None:
+    """``"auto"`` or a torch device that this machine has."""
+    if value == "auto":
+        return
+    try:
+        kind = torch.device(value).type
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device must be 'auto' or a torch device such as 'cpu' or 'cuda'; got {value!r}") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but torch finds no CUDA GPU here: use 'auto' or 'cpu'")
 
 
 def check_whole(name: str, value, least: int) -> None:
