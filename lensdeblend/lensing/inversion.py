@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.linalg.blas import dsyrk
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
@@ -157,6 +158,7 @@ class PixelMapping:
     ):
         self.grid, self.seeing, self.frame = grid, seeing, frame
         self.scaling = torch.ones(len(grid), dtype=torch.float64) if scaling is None else scaling
+        self._seeing_single = seeing.astype(np.float32)
         self._size = subdivision.grid.size
         self._x, self._y = (torch.cat([getattr(block, c) for block in subdivision]) for c in "xy")
         self._pixel = torch.cat([b.pixel.repeat_interleave(len(b.share)) for b in subdivision])
@@ -188,7 +190,7 @@ class PixelMapping:
 
     def log_determinant_slopes(self, mapped: Mapped, times_inverse: Tensor) -> Tensor:
         """Derivatives (8,) of ln det A, for ``times_inverse`` the matrix (rows, N) times the inverse of A."""
-        back = torch.as_tensor(self.seeing[mapped.rows.numpy()].T.tocsr() @ times_inverse.numpy())
+        back = torch.as_tensor(self._seeing_single[mapped.rows.numpy()].T @ times_inverse.float().numpy())
         points = mapped.points
         at = back[self._pixel[:, None], points.vertex] * self.scaling[points.vertex] * self._share[:, None]
         along_x, along_y = (points.by_x * at).sum(1), (points.by_y * at).sum(1)
@@ -212,12 +214,20 @@ class Solution:
 
     def solve(self, right: Tensor) -> Tensor:
         """The inverse of A times ``right`` (N, ...)."""
-        return torch.cholesky_solve(right, self.factor)
+        return torch.cholesky_solve(right.to(self.factor.device), self.factor).to(right.device)
 
     @property
     def covariance(self) -> Tensor:
         """Of the source: the inverse of A."""
-        return torch.cholesky_inverse(self.factor)
+        return torch.cholesky_inverse(self.factor).cpu()
+
+
+def _gram(matrix: Tensor) -> Tensor:
+    """``matrix.T @ matrix``; on a CPU half of it is computed, and mirrored."""
+    if matrix.device.type != "cpu":
+        return matrix.T @ matrix
+    upper = torch.as_tensor(dsyrk(1.0, matrix.T.numpy()))
+    return upper + upper.T - torch.diag(upper.diagonal())
 
 
 class Inversion:
@@ -228,25 +238,28 @@ class Inversion:
     matrix : Tensor
         (M, N), in units of the noise.
     precision : Tensor
-        (N, N): C.
+        (N, N): C, on the device where the dense algebra is to be done. What goes in and comes out is on the CPU.
     log_determinant : float
         Of C.
     """
 
     def __init__(self, matrix: Tensor, precision: Tensor, log_determinant: float):
-        self.matrix, self.precision, self.precision_log_determinant = matrix, precision, log_determinant
-        self.gram = matrix.T @ matrix
+        self.matrix = matrix.to(precision.device)
+        self.precision, self.precision_log_determinant = precision, log_determinant
+        self.gram = _gram(self.matrix)
 
-    def solve(self, data: Tensor, strength: float) -> Solution:
-        """For ``data`` (M,) in units of the noise."""
+    def solve(self, data: Tensor, strength: float, factor: Tensor | None = None) -> Solution:
+        """For ``data`` (M,) in units of the noise; ``factor`` is that of another solution at this strength."""
+        data = data.to(self.matrix.device)
         right = self.matrix.T @ data
-        factor = torch.linalg.cholesky(self.gram + strength * self.precision)
+        if factor is None:
+            factor = torch.linalg.cholesky(self.gram + strength * self.precision)
         source = torch.cholesky_solve(right[:, None], factor)[:, 0]
         log_determinant = 2 * float(factor.diagonal().log().sum())
         total = float(data @ data - right @ source)
         penalty = strength * float(source @ (self.precision @ source))
         objective = total + log_determinant - len(right) * np.log(strength) - self.precision_log_determinant
-        return Solution(strength, source, factor, total - penalty, penalty, log_determinant, objective)
+        return Solution(strength, source.cpu(), factor, total - penalty, penalty, log_determinant, objective)
 
     def solve_nonnegative(self, data: Tensor, free: Solution) -> Solution:
         """The most probable source without negative values, at the strength of ``free``.
@@ -254,8 +267,8 @@ class Inversion:
         Block principal pivoting (Kim & Park 2011, SIAM J. Sci. Comput. 33, 3261): all values of the wrong sign change
         sides at once, and one by one where that does not end.
         """
-        system = self.gram + free.strength * self.precision
-        right = self.matrix.T @ data
+        system = (self.gram + free.strength * self.precision).cpu()
+        right = (self.matrix.T @ data.to(self.matrix.device)).cpu()
         positive = free.source > 0
         fewest, patience = len(right) + 1, 3
         for _ in range(10 * len(right)):
@@ -278,8 +291,8 @@ class Inversion:
                 wrong = torch.zeros_like(wrong)
                 wrong[last] = True
             positive = positive ^ wrong
-        residual = data - self.matrix @ source
-        penalty = free.strength * float(source @ (self.precision @ source))
+        residual = data - self.matrix.cpu() @ source
+        penalty = free.strength * float(source @ (self.precision.cpu() @ source))
         return replace(free, source=source, chi2=float(residual @ residual), penalty=penalty)
 
     def best_strength(self, data: Tensor, around: float, decades: float = 3.0) -> Solution:
@@ -290,6 +303,6 @@ class Inversion:
 
         middle = np.log10(around)
         found = minimize_scalar(
-            objective, bounds=(middle - decades, middle + decades), method="bounded", options={"xatol": 0.03}
+            objective, bounds=(middle - decades, middle + decades), method="bounded", options={"xatol": 0.05}
         )
         return self.solve(data, 10.0**found.x)

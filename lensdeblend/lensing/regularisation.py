@@ -18,11 +18,19 @@ __all__ = ["precision_matrix"]
 
 
 def precision_matrix(
-    grid: RegularGrid | DelaunayGrid, kind: Literal["gradient", "curvature"]
+    grid: RegularGrid | DelaunayGrid, kind: Literal["gradient", "curvature"], freedom: Tensor | None = None
 ) -> tuple[Tensor, float]:
-    """The matrix (N, N) at strength 1, and the logarithm of its determinant."""
-    matrix = torch.as_tensor(grid.stiffness.toarray())
+    """The matrix (N, N) at strength 1, and the logarithm of its determinant.
+
+    ``freedom`` (N,) is how large a curvature is expected at each vertex, in any unit; the same everywhere where left
+    out.
+    """
+    matrix = grid.stiffness
     if kind == "curvature":
-        matrix = torch.as_tensor((grid.stiffness @ grid.stiffness.multiply(1 / grid.area.numpy()[:, None])).toarray())
+        weight = 1 / grid.area.numpy()
+        if freedom is not None:
+            weight = weight / freedom.numpy() ** 2
+        matrix = grid.stiffness @ grid.stiffness.multiply(weight[:, None])
+    matrix = torch.as_tensor(matrix.toarray())
     matrix = (matrix + matrix.T) / 2
     return matrix, 2 * float(torch.linalg.cholesky(matrix).diagonal().log().sum())

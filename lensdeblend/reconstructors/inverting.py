@@ -16,11 +16,13 @@ from lensdeblend.lensing.inversion import Inversion, Mapped, PixelMapping, Solut
 from lensdeblend.lensing.least_squares import nonnegative_amplitudes
 from lensdeblend.lensing.parametric import ParametricLens
 
-__all__ = ["PixelFit", "PixelProblem", "fit_pixels", "with_nonnegative_source"]
+__all__ = ["PixelFit", "PixelProblem", "evaluate", "fit_pixels", "with_evidence_gradient", "with_nonnegative_source"]
 
 log = logging.getLogger(__name__)
 
+# Gains in minus twice the logarithm of the evidence that are not worth another step.
 _SETTLED = 0.1
+_SAME_STRENGTH = 0.3
 _MOST_DAMPING = 1e6
 
 
@@ -90,22 +92,14 @@ def _complete(problem, parameters, mapped, inversion, strength) -> PixelFit:
     rest = problem.data
     basis = parameters.new_zeros(0, len(problem.data))
     slopes = parameters.new_zeros(size, len(problem.data))
+    solution = inversion.solve(rest[rows], strength)
     if problem.lights.model.components:
         lights = problem.lights.linearise(parameters[None])
         basis = lights.basis[0]
-        factor = torch.linalg.cholesky(inversion.gram + strength * problem.precision)
-        # The square root of I - F A^-1 F^T is not at hand, but what it takes away from products is.
-        through = torch.linalg.solve_triangular(factor, matrix.T @ basis[:, rows].T, upper=False)
-        of_data = torch.linalg.solve_triangular(factor, (matrix.T @ rest[rows])[:, None], upper=False)
-        gram = basis @ basis.T - through.T @ through
-        right = basis @ rest - (through.T @ of_data)[:, 0]
-        root = torch.linalg.cholesky(gram + 1e-12 * gram.diagonal().max() * torch.eye(len(gram), dtype=gram.dtype))
-        amplitudes = nonnegative_amplitudes(
-            root.T[None], torch.linalg.solve_triangular(root, right[:, None], upper=False)[:, 0]
-        )[0]
+        amplitudes = _amplitudes(basis, rest, rows, matrix, solution)
         rest = rest - amplitudes @ basis
         slopes = slopes + lights.combined_slopes(amplitudes[None], size)[0]
-    solution = inversion.solve(rest[rows], strength)
+        solution = inversion.solve(rest[rows], strength, solution.factor)
     outside = float(rest @ rest) - float(rest[rows] @ rest[rows])
     residual = rest.clone()
     residual[rows] -= matrix @ solution.source
@@ -113,7 +107,7 @@ def _complete(problem, parameters, mapped, inversion, strength) -> PixelFit:
     jacobian = torch.cat([slopes, basis])
     offset = parameters - problem.prior_mean
     objective = solution.objective + outside + float((problem.prior_weight * offset * offset).sum())
-    inner = matrix.T @ jacobian[:, rows].T
+    inner = (jacobian[:, rows] @ matrix).T
     follow = -solution.solve(inner)
     normal = jacobian @ jacobian.T + inner.T @ follow
     normal.diagonal()[:size] += problem.prior_weight
@@ -125,9 +119,20 @@ def _complete(problem, parameters, mapped, inversion, strength) -> PixelFit:
     )
 
 
-def _with_determinant(fit: PixelFit) -> PixelFit:
+def _amplitudes(basis: Tensor, data: Tensor, rows: Tensor, matrix: Tensor, solution: Solution) -> Tensor:
+    """The lens light's amplitudes with the source eliminated, which takes F A^-1 F^T away from all products."""
+    inner = (basis[:, rows] @ matrix).T
+    gram = basis @ basis.T - inner.T @ solution.solve(inner)
+    right = basis @ data - inner.T @ solution.source
+    root = torch.linalg.cholesky(gram + 1e-12 * gram.diagonal().max() * torch.eye(len(gram), dtype=gram.dtype))
+    inside = torch.linalg.solve_triangular(root, right[:, None], upper=False)[:, 0]
+    return nonnegative_amplitudes(root.T[None], inside)[0]
+
+
+def with_evidence_gradient(fit: PixelFit) -> PixelFit:
     """The gradient with that of the determinant, which costs as much as all the rest."""
-    times_inverse = fit.solution.solve(fit.mapped.matrix.T).T.contiguous()
+    # Single precision will do: it is summed over all pixels, and only steers.
+    times_inverse = fit.mapped.matrix.float() @ fit.solution.covariance.float()
     slopes = fit.problem.mapping.log_determinant_slopes(fit.mapped, times_inverse)
     gradient = fit.gradient.clone()
     gradient[:8] -= slopes / 2
@@ -156,20 +161,24 @@ def with_nonnegative_source(fit: PixelFit) -> PixelFit:
 
 
 def fit_pixels(
-    problem: PixelProblem, begin: Tensor, strength: float | None, first_strength: float, *, rounds: int = 3,
-    iterations: int = 8,
+    problem: PixelProblem, begin: Tensor, strength: float | None, around: float, *, decades: float = 3.0,
+    rounds: int = 3, iterations: int = 8,
 ) -> PixelFit:
-    """Move lens and lens light to the most evidence, and the strength with them where ``strength`` is None."""
-    fit = evaluate(problem, begin, first_strength if strength is None else strength)
+    """Move lens and lens light to the most evidence, and where ``strength`` is None the strength with them.
+
+    The strength is sought first ``decades`` up and down from ``around``.
+    """
+    fit = evaluate(problem, begin, around if strength is None else strength)
     if strength is None:
-        fit = strengthen(fit, 3.0)
+        fit = strengthen(fit, decades)
     for turn in range(rounds):
-        before = fit.objective
         fit = _climb(fit, iterations)
-        if strength is None:
-            fit = strengthen(fit, 0.7)
         log.debug("round %d: objective %.2f, strength %.3g", turn, fit.objective, fit.solution.strength)
-        if before - fit.objective < 1.0:
+        if strength is not None or turn == rounds - 1:
+            break
+        before = fit.objective
+        fit = strengthen(fit, 0.7)
+        if before - fit.objective < _SAME_STRENGTH:
             break
     return fit
 
@@ -177,7 +186,7 @@ def fit_pixels(
 def _climb(fit: PixelFit, iterations: int) -> PixelFit:
     problem = fit.problem
     damping = 1e-2
-    fit = _with_determinant(fit)
+    fit = with_evidence_gradient(fit)
     for _ in range(iterations):
         step = _step(fit, damping)
         trial = (fit.parameters + step).clamp(problem.lower, problem.upper)
@@ -188,7 +197,7 @@ def _climb(fit: PixelFit, iterations: int) -> PixelFit:
         gain = fit.objective - new.objective
         log.debug("gain %.3f of expected %.3f, damping %.1e", gain, expected, damping)
         if gain > 0:
-            fit, damping = _with_determinant(new), damping / 5
+            fit, damping = with_evidence_gradient(new), damping / 5
             if gain < _SETTLED:
                 return replace(fit, converged=True)
         else:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Integral, Real
 
+import astropy.units as u
 import numpy as np
 import torch
 
-__all__ = ["check_choice", "check_device", "check_gaussian", "check_positive", "check_whole"]
+__all__ = ["check_choice", "check_device", "check_gaussian", "check_number", "check_positive", "check_whole"]
 
 
 def check_choice(name: str, value, allowed: tuple) -> None:
@@ -33,6 +34,18 @@ def check_whole(name: str, value, least: int) -> None:
     """A whole number."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
+
+
+def check_number(name: str, value) -> None:
+    """A finite number, or an angle."""
+    try:
+        number = u.Quantity(value)
+        known = number.isscalar and np.isfinite(number.value)
+        known = known and (number.unit == u.dimensionless_unscaled or number.unit.is_equivalent(u.arcsec))
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"{name} must be a number or an angle; got {value!r}")
 
 
 def check_positive(name: str, value, what: str) -> None:

@@ -47,9 +47,8 @@ class Quality:
 
 def quality(frame: Frame, fit: PixelFit) -> Quality:
     """Degrees of freedom are pixels less what the data determine of source and lens (Suyu et al. 2006)."""
-    determined = len(fit.source) - fit.solution.strength * float(
-        (fit.solution.covariance * fit.problem.precision).sum()
-    )
+    covariance = fit.solution.covariance
+    determined = len(fit.source) - fit.solution.strength * float((covariance * fit.problem.precision.cpu()).sum())
     freedom = len(fit.residual) - determined - int(fit.problem.free.sum()) - len(fit.amplitudes)
     freedom = max(freedom, 1.0)
     whole = torch.full(frame.grid.shape, torch.nan, dtype=torch.float64).reshape(-1)
@@ -57,7 +56,7 @@ def quality(frame: Frame, fit: PixelFit) -> Quality:
     whole[used] = fit.residual
     index = torch.full((len(whole),), -1)
     index[used[fit.mapped.rows]] = torch.arange(len(fit.mapped.rows))
-    times_inverse = fit.solution.solve(fit.mapped.matrix.T).T
+    times_inverse = fit.mapped.matrix @ covariance
     ny, nx = frame.grid.shape
     whole, index = whole.reshape(ny, nx), index.reshape(ny, nx)
     total, count, expected = 0.0, 0, 0.0

@@ -35,7 +35,9 @@ from lensdeblend.lensing.threads import single_thread
 from lensdeblend.plugins import create, resolve
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.inverting import PixelFit, PixelProblem, fit_pixels, with_nonnegative_source
-from lensdeblend.reconstructors.option_checks import check_choice, check_gaussian, check_positive, check_whole
+from lensdeblend.reconstructors.option_checks import (
+    check_choice, check_device, check_gaussian, check_number, check_positive, check_whole,
+)
 from lensdeblend.reconstructors.pixel_dressing import dress_pixels, model_in_frame
 from lensdeblend.reconstructors.pixel_start import PixelStart, start_from_parameters, start_from_result
 from lensdeblend.reconstructors.source_region import adaptive_grid, find_source, regular_grid
@@ -46,8 +48,10 @@ __all__ = ["Pixelated"]
 
 _FEWEST_PIXELS = 30
 _POINTS_A_SIDE = 3
-# Chi-square a pixel of the start without lens light beyond which there must be some.
-_MUST_HAVE_LIGHT = 5.0
+# Reduced chi-square of a quick start from which it is not worth to go on.
+_HOPELESS = 5.0
+# How much curvature is expected where nothing shines, in units of what is where the source is brightest.
+_FAINTEST = 0.03
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,12 @@ class Pixelated(Reconstructor):
         bright.
     side : int
         Pixels a side of the regular grid; the adaptive one has about as many vertices as that squared.
-    regularisation : {"gradient", "curvature"}
-        What the prior keeps small.
+    regularisation : {"gradient", "curvature", "adaptive"}
+        What the prior keeps small; ``"adaptive"`` is the curvature, of which more is allowed where the source is
+        bright.
     strength : float or None
-        Of the regularisation, for data in units of the noise; None for that of the largest evidence.
+        Of the regularisation, for a source in units of the noise of an image pixel and lengths in units of its rms size
+        along each axis; None for that of the largest evidence.
     nonnegative : bool
         Whether no pixel of the source may be negative.
     lens : {"free", "fixed"}
@@ -100,7 +106,8 @@ class Pixelated(Reconstructor):
     >>> from lensdeblend import reconstruct, simulate
     >>> from lensdeblend.reconstructors.pixelated import Pixelated
     >>> from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic
-    >>> scene = Scene(mass=[EPL(1.2 * u.arcsec, e1=0.1)], sources=[Sersic(50, 0.2 * u.arcsec, center_x=0.1 * u.arcsec)])
+    >>> galaxies = [Sersic(50, 0.2 * u.arcsec), Sersic(20, 0.1 * u.arcsec, center_x=0.2 * u.arcsec)]
+    >>> scene = Scene(mass=[EPL(1.2 * u.arcsec, e1=0.1)], sources=galaxies)
     >>> observation = Observation(0.1 * u.arcsec, (48, 48), GaussianPSF(0.15 * u.arcsec), background_rms=0.05)
     >>> image = simulate(scene, observation, seed=1).image
     >>> result = reconstruct(image, method=Pixelated(lens_light=0, side=20), seed=1)
@@ -110,7 +117,7 @@ class Pixelated(Reconstructor):
 
     grid: Literal["regular", "adaptive"] = "regular"
     side: int = 32
-    regularisation: Literal["gradient", "curvature"] = "curvature"
+    regularisation: Literal["gradient", "curvature", "adaptive"] = "adaptive"
     strength: float | None = None
     nonnegative: bool = False
     lens: Literal["free", "fixed"] = "free"
@@ -125,7 +132,7 @@ class Pixelated(Reconstructor):
 
     def __post_init__(self):
         check_choice("grid", self.grid, ("regular", "adaptive"))
-        check_choice("regularisation", self.regularisation, ("gradient", "curvature"))
+        check_choice("regularisation", self.regularisation, ("gradient", "curvature", "adaptive"))
         check_choice("lens", self.lens, ("free", "fixed"))
         check_choice("lens_light", self.lens_light, ("auto", 0, 1, 2))
         check_whole("side", self.side, 8)
@@ -137,6 +144,7 @@ class Pixelated(Reconstructor):
         check_gaussian("gamma_prior", self.gamma_prior)
         if not isinstance(self.nonnegative, bool):
             raise ValueError(f"nonnegative must be True or False; got {self.nonnegative!r}")
+        check_device(self.device)
         _check_start(self.start)
 
     def reconstruct(self, image: Image, rng: np.random.Generator) -> Reconstruction:
@@ -166,7 +174,7 @@ class Pixelated(Reconstructor):
             return best
 
     def _starts(self, image: NDData, rng: np.random.Generator) -> Iterator[PixelStart]:
-        """One start, or where the amount of lens light is open, first without any."""
+        """First a quick one, and where the amount of lens light is open, one without any."""
         if isinstance(self.start, Mapping):
             yield start_from_parameters(image, self.start, self.lens_light, self.radius)
             return
@@ -174,13 +182,14 @@ class Pixelated(Reconstructor):
             method = resolve("reconstructor", self.start).method
             yield start_from_result(image, method.reconstruct(image, rng))
             return
-        for lights in (0, "auto") if self.lens_light == "auto" else (self.lens_light,):
+        tries = ((0, 1), ("auto", 3)) if self.lens_light == "auto" else ((self.lens_light, 1), (self.lens_light, 3))
+        for lights, rounds in tries:
             method = create(
-                "reconstructor", "forward", sources=1, lens_light=lights, rounds=2, radius=self.radius, samples=0,
+                "reconstructor", "forward", sources=1, lens_light=lights, rounds=rounds, radius=self.radius, samples=0,
                 gamma_prior=self.gamma_prior, ellipticity_prior=self.ellipticity_prior, shear_prior=self.shear_prior,
             )
             start = start_from_result(image, method.reconstruct(image, rng))
-            if lights == 0 and self.lens_light == "auto" and start.chi2 > _MUST_HAVE_LIGHT:
+            if rounds == 1 and start.chi2 > _HOPELESS:
                 continue
             yield start
 
@@ -194,8 +203,28 @@ class Pixelated(Reconstructor):
 
     def _fit(self, frame: Frame, start: PixelStart, around: float = 1e-3) -> PixelFit:
         problem = self._problem(frame, start)
-        fit = fit_pixels(problem, start.parameters, self.strength, around)
+        adaptive = self.regularisation == "adaptive"
+        effort = {"rounds": 1, "iterations": 4} if adaptive else {}
+        fit = fit_pixels(problem, start.parameters, self.strength, around, **effort)
+        if adaptive:
+            problem = self._adapted(fit)
+            fit = fit_pixels(problem, fit.parameters, self.strength, fit.solution.strength, decades=1.5)
         return with_nonnegative_source(fit) if self.nonnegative else fit
+
+    def _adapted(self, fit: PixelFit) -> PixelProblem:
+        """More curvature is expected where the source is bright."""
+        source = fit.source.clamp_min(0)
+        freedom = source / source.max().clamp_min(1e-300) + _FAINTEST
+        precision, log_determinant = precision_matrix(fit.problem.mapping.grid, "curvature", freedom)
+        return replace(
+            fit.problem, precision=precision.to(self._device), precision_log_determinant=log_determinant
+        )
+
+    @property
+    def _device(self) -> str:
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
 
     def _problem(self, frame: Frame, start: PixelStart) -> PixelProblem:
         (row, column), (ny, nx) = frame.corner, frame.grid.shape
@@ -209,14 +238,16 @@ class Pixelated(Reconstructor):
             x, y = (torch.as_tensor(v.reshape(-1)) for v in frame.positions())
             x, y, _ = arcs.frame(*trace_back(x, y, lens), lens)
             grid = adaptive_grid(arcs, self.side, x, y, (frame.smoothed(1.0) - light.numpy()).reshape(-1))
-        precision, log_determinant = precision_matrix(grid, self.regularisation)
+        kind = "gradient" if self.regularisation == "gradient" else "curvature"
+        precision, log_determinant = precision_matrix(grid, kind)
         lower, upper = bounds(start.model, frame, start.parameters)
         mean, weight = self._priors(start.model)
+        # A source of 1 everywhere would be seen as bright as the noise.
+        unit = torch.full((len(grid),), float(frame.sigma[frame.used].median()) / frame.grid.scale**2).double()
+        seeing = seeing_matrix(subdivision, frame.kernel, frame.weight)
         return PixelProblem(
-            PixelMapping(
-                grid, subdivision, seeing_matrix(subdivision, frame.kernel, frame.weight), frame=arcs.frame
-            ),
-            precision, log_determinant,
+            PixelMapping(grid, subdivision, seeing, unit, arcs.frame),
+            precision.to(self._device), log_determinant,
             ParametricLens(
                 start.model, Subdivision.uniform(frame.grid, 4, used=frame.reachable), frame.convolution, frame.weight
             ),
@@ -241,7 +272,10 @@ def _check_start(start) -> None:
         missing = [name for name in LENS_NAMES if name not in start]
         if missing:
             raise ValueError(f"start must have all lens parameters; it lacks {', '.join(missing)}")
+        for name in LENS_NAMES:
+            check_number(f"start: {name}", start[name])
     elif not isinstance(start, (str, Reconstructor)):
         raise ValueError(
-            f"start must be the name or an instance of a reconstructor, or a mapping of lens parameters; got {start!r}"
+            "start must be the name or an instance of a reconstructor, or a mapping of lens parameters; "
+            f"got {start!r}"
         )

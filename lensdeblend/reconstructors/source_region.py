@@ -80,18 +80,25 @@ def adaptive_grid(arcs: Arcs, side: int, x: Tensor, y: Tensor, light: np.ndarray
     tree = cKDTree(points)
     light = light[tree.query(points, k=min(9, len(points)))[1]].mean(1)
     wish = light**-0.25
-    unit = 2 * arcs.reach / side * 0.75
-    filler = np.stack(np.meshgrid(*[np.linspace(-arcs.reach, arcs.reach, max(side // 3, 4))] * 2), -1).reshape(-1, 2)
-    order = np.argsort(-light, kind="stable")
-    taken = np.zeros(len(points), bool)
-    blocked = np.zeros(len(points), bool)
-    for index in order:
-        if blocked[index]:
-            continue
-        taken[index] = True
-        blocked[tree.query_ball_point(points[index], unit * wish[index])] = True
-    chosen = points[taken]
-    far = cKDTree(chosen).query(filler)[0] > 1.5 * unit * light.min() ** -0.25 * 0.75
-    chosen = np.concatenate([chosen, filler[far]])
+    spacing = arcs.reach / side
+    for _ in range(4):
+        chosen = _thinned(points, tree, light, spacing * wish)
+        filler = np.stack(np.meshgrid(*[np.arange(-arcs.reach, arcs.reach, 2 * spacing)] * 2), -1).reshape(-1, 2)
+        far = cKDTree(chosen).query(filler)[0] > 1.5 * spacing
+        chosen = np.concatenate([chosen, filler[far]])
+        if 0.85 < len(chosen) / side**2 < 1.15:
+            break
+        spacing *= np.sqrt(len(chosen)) / side
     log.debug("adaptive grid of %d vertices", len(chosen))
     return DelaunayGrid(chosen[:, 0], chosen[:, 1])
+
+
+def _thinned(points: np.ndarray, tree: cKDTree, light: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """The brightest of the points, then the brightest of those further from it than its ``distance``, and so on."""
+    blocked = np.zeros(len(points), bool)
+    taken = []
+    for index in np.argsort(-light, kind="stable"):
+        if not blocked[index]:
+            taken.append(index)
+            blocked[tree.query_ball_point(points[index], distance[index])] = True
+    return points[taken]
