@@ -365,12 +365,6 @@ def test_a_lens_that_the_model_cannot_fit_is_flagged():
     assert np.isfinite(result.model.data).all()
 
 
-def test_several_bands_are_refused():
-    image = simulation().image
-    with pytest.raises(ValueError, match=r"one band at a time; got the bands g, r.*image\['g'\]"):
-        reconstruct({"g": image, "r": image}, method=QUICK)
-
-
 def test_too_few_pixels_are_refused():
     image = simulation().image
     mask = np.ones(image.data.shape, bool)

@@ -21,7 +21,7 @@ from lensdeblend.reconstructors.starts import (
 
 __all__ = [
     "LensFit", "degrees_of_freedom", "divided", "evenly_divided", "finest_division", "fit_lens", "is_good",
-    "light_in_frame", "settle", "sharpen", "within_noise",
+    "light_in_frame", "settle", "sharpen", "with_another", "within_noise",
 ]
 
 log = logging.getLogger(__name__)
@@ -212,6 +212,26 @@ def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, pass
         model, lens, parameters[0], amplitudes[0], fit.normal[0], frame.weighted_data - layers.sum(0),
         layers[:model.sources].sum(0) > 2, bool(fit.converged[0]), lower, upper,
     )
+
+
+def with_another(parameters: Tensor, old: SersicLens, new: SersicLens) -> list[Tensor]:
+    """Starts (P,) for the component in which ``new`` exceeds ``old``: something smaller and steeper beside what is
+    there, or something larger; a first lens light around the centre of the mass."""
+    behind_sources = old.light_columns(old.sources).start
+    if new.sources > old.sources:
+        seed, place, variants = parameters[old.light_columns(0)], behind_sources, ((0.4, 0.3), (2.0, 0.0))
+    elif old.lens_lights:
+        seed, place = parameters[old.light_columns(old.sources)], len(parameters)
+        variants = (0.3, 0.5), (2.5, 0.0)
+    else:
+        seed = torch.cat([parameters[4:6], parameters.new_tensor([parameters[0].log(), 0.0, 0.0, 0.0])])
+        place, variants = len(parameters), ((0.3, 1.0), (0.8, 1.0))
+    begins = []
+    for factor, log_n in variants:
+        more = seed.clone()
+        more[2:4] = more.new_tensor([float(seed[2]) + np.log(factor), log_n])
+        begins.append(torch.cat([parameters[:place], more, parameters[place:]]))
+    return begins
 
 
 def settle(lens, divide: Callable, data: Tensor, begin: Tensor, lower: Tensor, upper: Tensor, *, passes: int, **priors):

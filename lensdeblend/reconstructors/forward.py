@@ -27,17 +27,21 @@ from typing import Literal
 
 import numpy as np
 import torch
+from astropy.nddata import NDData
 
 from lensdeblend.interfaces import Image, Reconstructor
 from lensdeblend.lensing.parametric import SersicLens
 from lensdeblend.lensing.threads import single_thread
+from lensdeblend.reconstructors.band_dressing import dress_bands
+from lensdeblend.reconstructors.bands import fit_bands, open_bands
 from lensdeblend.reconstructors.dressing import dress
-from lensdeblend.reconstructors.fitting import LensFit, fit_lens, is_good, light_in_frame, sharpen
+from lensdeblend.reconstructors.fitting import LensFit, fit_lens, is_good, light_in_frame, sharpen, with_another
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.posterior_samples import hamiltonian_samples, laplace_samples
 from lensdeblend.reconstructors.proposals import proposed_starts
 from lensdeblend.reconstructors.starts import LensLight, find_lens_light
 from lensdeblend.reconstructors.view import View
+from lensdeblend.results import Reconstruction
 
 __all__ = ["Forward"]
 
@@ -48,7 +52,7 @@ _HOPELESS = 1.5
 
 @dataclass(frozen=True)
 class Forward(Reconstructor):
-    """Fit a power law with shear, Sérsic sources and lens light.
+    """Fit a power law with shear, Sérsic sources and lens light, to one image or to several bands at once.
 
     Parameters
     ----------
@@ -82,6 +86,10 @@ class Forward(Reconstructor):
         How ``samples`` are drawn: from the Laplace approximation, or by a short Hamiltonian Monte Carlo run from it.
     samples : int
         Number of posterior samples; 0 for none.
+    band_shapes : {"shared", "separate"}
+        For ``{band: NDData}``: whether source and lens light have the same shape in all bands and differ in flux alone,
+        or each band its own: position, radius, index and ellipticity of the source; of the lens light all but its
+        centre. The mass is always shared.
     device : str
         ``"auto"`` or ``"cpu"``, which are the same: the fit of one lens is small, and the CPU the faster for it.
 
@@ -95,6 +103,9 @@ class Forward(Reconstructor):
     prefers the fit by more than 10 both to an empty sky and to as many Sérsic components without a lens: so it is for
     noise, a star, a galaxy. It says that these data ask for no lens, not that there is none; and two galaxies that pass
     for the two images of one source do not raise it.
+
+    Bands differ as they like in pixels, PSF, noise, mask and unit. Their WCS say how they lie to each other; where one
+    has none, their centres are the same place. All positions are told from the centre of the first band.
 
     References
     ----------
@@ -126,6 +137,7 @@ class Forward(Reconstructor):
     shear_prior: float | None = 0.15
     posterior: Literal["laplace", "hmc"] = "laplace"
     samples: int = 1000
+    band_shapes: Literal["shared", "separate"] = "shared"
     device: str = "auto"
 
     def __post_init__(self):
@@ -133,6 +145,7 @@ class Forward(Reconstructor):
         _one_of("lens_light", self.lens_light, ("auto", 0, 1, 2))
         _one_of("start", self.start, ("auto", "blind", "posterior"))
         _one_of("posterior", self.posterior, ("laplace", "hmc"))
+        _one_of("band_shapes", self.band_shapes, ("shared", "separate"))
         for name, least in (("draws", 1), ("starts", 1), ("rounds", 1), ("samples", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
@@ -152,19 +165,17 @@ class Forward(Reconstructor):
         if not isinstance(self.device, str) or self.device not in ("auto", "cpu"):
             raise ValueError(f"forward runs on the CPU: device must be 'auto' or 'cpu'; got {self.device!r}")
 
-    def reconstruct(self, image: Image, rng: np.random.Generator):
-        """Return the `~lensdeblend.results.Reconstruction` of one prepared image.
+    def reconstruct(self, image: Image, rng: np.random.Generator) -> Reconstruction:
+        """Return the `~lensdeblend.results.Reconstruction` of one prepared image, or of ``{band: NDData}``.
 
         Raises
         ------
         ValueError
-            For several bands, and for an image with fewer unmasked pixels than a fit needs, or none above 0.
+            For an image with fewer unmasked pixels than a fit needs, or none above 0, and for bands whose WCS do not
+            show the same sky.
         """
         if isinstance(image, Mapping):
-            raise ValueError(
-                f"forward fits one band at a time; got the bands {', '.join(image)}: hand in one of them, "
-                f"such as image[{next(iter(image))!r}]"
-            )
+            return self._reconstruct_bands(image, rng)
         with torch.no_grad(), single_thread():
             view = View.of(image, self.radius)
             fit = self._best(view.frame, rng)
@@ -173,6 +184,18 @@ class Forward(Reconstructor):
                     view = view.lit(light_in_frame(fit))
                     fit = sharpen(view.frame, fit.model, fit.parameters[None], self._priors)
             return dress(view, fit, self._samples(fit, view.frame.weighted_data, rng))
+
+    def _reconstruct_bands(self, images: Mapping[str, NDData], rng: np.random.Generator) -> Reconstruction:
+        def larger(parameters, model):
+            return [(richer, with_another(parameters, model, richer)) for richer in self._richer(model)]
+
+        with torch.no_grad(), single_thread():
+            fit, bands = fit_bands(
+                open_bands(images, self.radius), lambda frame: self._best(frame, rng), larger, self._priors,
+                separate=self.band_shapes == "separate",
+            )
+            data = torch.cat([band.frame.weighted_data for band in bands])
+            return dress_bands(bands, fit, self._samples(fit, data, rng))
 
     def _samples(self, fit: LensFit, data: torch.Tensor, rng: np.random.Generator) -> np.ndarray | None:
         if not self.samples:
@@ -188,18 +211,21 @@ class Forward(Reconstructor):
         else:
             best = self._fit(frame, SersicLens(sources, self.lens_light), rng)
         while not is_good(best):
-            richer = [
-                SersicLens(best.model.sources + more_sources, best.model.lens_lights + more_lights)
-                for more_sources, more_lights in ((0, 1), (1, 0))
-                if (more_lights and self.lens_light == "auto" and best.model.lens_lights < 2)
-                or (more_sources and self.sources == "auto" and best.model.sources < 2)
-            ]
-            fits = [self._extend(frame, best, model, rng) for model in richer]
+            fits = [self._extend(frame, best, model, rng) for model in self._richer(best.model)]
             better = min(fits, key=lambda f: f.bayesian_information, default=None)
             if better is None or better.bayesian_information > best.bayesian_information - 10:
                 break
             best = better
         return best
+
+    def _richer(self, model: SersicLens) -> list[SersicLens]:
+        """The models with one component more, of those that the data may choose."""
+        richer = []
+        if self.lens_light == "auto" and model.lens_lights < 2:
+            richer.append(SersicLens(model.sources, model.lens_lights + 1))
+        if self.sources == "auto" and model.sources < 2:
+            richer.append(SersicLens(model.sources + 1, model.lens_lights))
+        return richer
 
     def _fewest_lights(self, frame: Frame, sources: int, rng: np.random.Generator) -> LensFit:
         """Fit with no lens light, then with as much as shows, and take the first that is good.
@@ -239,17 +265,7 @@ class Forward(Reconstructor):
         """Add the component in which ``model`` exceeds ``fit``, started from what ``fit`` found."""
         if model.lens_lights and not fit.model.lens_lights:
             return self._fit(frame, model, rng)
-        old, behind_sources = fit.parameters, 8 + 6 * fit.model.sources
-        # Beside what is there: something smaller and steeper, or something larger.
-        if model.sources > fit.model.sources:
-            seed, place, variants = old[fit.model.light_columns(0)], behind_sources, ((0.4, 0.3), (2.0, 0.0))
-        else:
-            seed, place, variants = old[behind_sources:behind_sources + 6], len(old), ((0.3, 0.5), (2.5, 0.0))
-        begins = []
-        for factor, log_n in variants:
-            more = seed.clone()
-            more[2:4] = more.new_tensor([float(seed[2]) + np.log(factor), log_n])
-            begins.append(torch.cat([old[:place], more, old[place:]]))
+        begins = with_another(fit.parameters, fit.model, model)
         fits = [sharpen(frame, model, begin[None], self._priors, passes=2) for begin in begins]
         return min(fits, key=lambda f: f.chi2)
 

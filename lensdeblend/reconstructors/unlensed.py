@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from lensdeblend.reconstructors.fitting import LensFit, sharpen
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.starts import bounds
 
-__all__ = ["sees_lens"]
+__all__ = ["bands_see_lens", "sees_lens"]
 
 # By how much the Bayesian information criterion must be better for a lens to be believed.
 _PREFERRED = 10.0
@@ -45,6 +45,31 @@ def sees_lens(frame: Frame, fit: LensFit) -> bool:
     if rough > (1 + _UNCONVERGED) * worst + _UNDIVIDED * empty:
         return True
     return sharpen(frame, SersicLens(0, fit.model.components), begin).bayesian_information > worst
+
+
+def bands_see_lens(
+    frames: Sequence[Frame], fits: Sequence[LensFit], bayesian_information: float, parameters: int
+) -> bool:
+    """The same for several bands: ``fits`` are the common fit as each band tells it.
+
+    Without a lens every band is fitted alone, which leaves it more freedom than the ``parameters`` it is charged for:
+    a lens is rather not seen than seen where there is none.
+    """
+    worst = bayesian_information + _PREFERRED
+    empty = sum(float((frame.weighted_data**2).sum()) for frame in frames)
+    if empty <= worst:
+        return False
+    rough = [
+        min((_rough_fit(frame.single(), begin) for begin in _begins(frame, fit)), key=lambda pair: pair[1])
+        for frame, fit in zip(frames, fits)
+    ]
+    if sum(chi2 for _, chi2 in rough) > (1 + _UNCONVERGED) * worst + _UNDIVIDED * empty:
+        return True
+    unlensed = sum(
+        sharpen(frame, SersicLens(0, fit.model.components), begin).chi2
+        for frame, fit, (begin, _) in zip(frames, fits, rough)
+    )
+    return unlensed + parameters * np.log(sum(int(frame.used.sum()) for frame in frames)) > worst
 
 
 def _rough_fit(frame: Frame, begin: np.ndarray) -> tuple[Tensor, float]:

@@ -70,7 +70,10 @@ def _draw_reconstruction(row, result: Reconstruction, band: str) -> None:
     image, model, lens_light = pick(result.image), pick(result.model), pick(result.lens_light)
     reference = image if image is not None else model
     frame = Frame.of(reference)
-    view = _view(frame, panels.unmasked(reference).mask, result.curves)
+    curves = result.curves
+    if _has_rows(curves) and isinstance(result.model, Mapping):
+        curves = panels.curves_on(curves, next(iter(result.model.values())), reference)
+    view = _view(frame, panels.unmasked(reference).mask, curves)
     seen = _pixels_within(frame, view)
     norm = panels.stretch(reference, seen)
     remaining = list(row)
@@ -87,9 +90,10 @@ def _draw_reconstruction(row, result: Reconstruction, band: str) -> None:
             _next(remaining, view), arcs, "data $-$ lens light", norm=panels.stretch(arcs, seen), frame=frame
         )
     on_model = _next(remaining, view)
-    with_curves = _has_rows(result.curves)
+    with_curves = _has_rows(curves)
     panels.draw_image(on_model, model, "model, critical curves" if with_curves else "model", norm=norm, frame=frame)
-    panels.draw_residual(_next(remaining, view), pick(result.residual), _residual_title(result.chi2), frame=frame)
+    chi2 = result.meta.get("chi2_by_band", {}).get(band, result.chi2)
+    panels.draw_residual(_next(remaining, view), pick(result.residual), _residual_title(chi2), frame=frame)
     on_source = remaining.pop(0)
     source = pick(result.source)
     source_frame = Frame.of(source, reference)
@@ -98,9 +102,9 @@ def _draw_reconstruction(row, result: Reconstruction, band: str) -> None:
         label="flux per source pixel",
     )
     if with_curves:
-        panels.draw_curves(on_model, result.curves, "x", "y")
-        panels.draw_curves(on_source, result.curves, "source_x", "source_y")
-        _look_at_source(on_source, source_frame, result.curves)
+        panels.draw_curves(on_model, curves, "x", "y")
+        panels.draw_curves(on_source, curves, "source_x", "source_y")
+        _look_at_source(on_source, source_frame, curves)
     panels.draw_scale_bar(row[0])
     panels.draw_scale_bar(on_source)
 

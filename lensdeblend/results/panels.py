@@ -22,8 +22,8 @@ from lensdeblend.images import pixel_scale
 from lensdeblend.io.wcs import as_fits_wcs
 
 __all__ = [
-    "Frame", "arcsec", "blank_figure", "check_format", "draw_compass", "draw_curves", "draw_image", "draw_map",
-    "draw_residual", "draw_scale_bar", "look_at", "outline", "stretch", "unmasked",
+    "Frame", "arcsec", "blank_figure", "check_format", "curves_on", "draw_compass", "draw_curves", "draw_image",
+    "draw_map", "draw_residual", "draw_scale_bar", "look_at", "outline", "stretch", "unmasked",
 ]
 
 DOTS_PER_INCH = 150
@@ -153,6 +153,21 @@ def draw_curves(axes, curves: Table, x: str, y: str) -> None:
     for number in np.unique(curves["curve"]):
         part = curves[curves["curve"] == number]
         axes.plot(arcsec(part[x]), arcsec(part[y]), color=CURVE_COLOUR, linewidth=0.9, scalex=False, scaley=False)
+
+
+def curves_on(curves: Table, told_from: NDData, image: NDData) -> Table:
+    """Curves told from the centre of one image as told from that of another; the same where a WCS is missing."""
+    wcs, own = _celestial(told_from), _celestial(image)
+    if wcs is None or own is None:
+        return curves
+    moved = curves.copy()
+    shapes = told_from.data.shape, image.data.shape
+    start, end = (np.array([[(columns - 1) / 2], [(rows - 1) / 2]]) for rows, columns in shapes)
+    for x, y in (("x", "y"), ("source_x", "source_y")):
+        pixels = np.stack([arcsec(curves[x]), arcsec(curves[y])]) / _scale(told_from) + start
+        there = np.stack(own.world_to_pixel(wcs.pixel_to_world(*pixels))) - end
+        moved[x], moved[y] = there * _scale(image) * u.arcsec
+    return moved
 
 
 def draw_compass(axes, image: NDData) -> None:
