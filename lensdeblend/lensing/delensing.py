@@ -25,7 +25,7 @@ def source_positions(lens: Tensor, x: Tensor, y: Tensor, terms: int | None = Non
         (batch, 8): ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``, ``center_y``, ``gamma1``, ``gamma2``, in the
         unit of the positions.
     x, y : Tensor
-        (points,).
+        (points,), or (batch, points).
     terms : int, optional
         Length of the deflection's series.
 
@@ -35,8 +35,9 @@ def source_positions(lens: Tensor, x: Tensor, y: Tensor, terms: int | None = Non
         (batch, points).
     """
     columns = [column[:, None] for column in lens.unbind(1)]
-    along_x, along_y = epl(x[None], y[None], *columns[:6], terms=terms)
-    shear_x, shear_y = shear(x[None], y[None], *columns[6:])
+    x, y = (axis if axis.dim() > 1 else axis[None] for axis in (x, y))
+    along_x, along_y = epl(x, y, *columns[:6], terms=terms)
+    shear_x, shear_y = shear(x, y, *columns[6:])
     return x - along_x - shear_x, y - along_y - shear_y
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Attention", "ResidualBlock", "Upsample", "conv_block"]
+__all__ = ["Attention", "ResidualBlock", "Upsample", "conv_block", "steady_norm"]
+
+
+def steady_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with the constants of Keras: with torch's, a channel that is hardly ever active can blow up."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
 def conv_block(channels: int, out: int, count: int = 2) -> nn.Sequential:
@@ -13,7 +18,7 @@ def conv_block(channels: int, out: int, count: int = 2) -> nn.Sequential:
     layers = []
     for index in range(count):
         layers += [
-            nn.Conv2d(channels if index == 0 else out, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(),
+            nn.Conv2d(channels if index == 0 else out, out, 3, padding=1, bias=False), steady_norm(out), nn.ReLU(),
         ]
     return nn.Sequential(*layers)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lensdeblend.networks.blocks import Upsample, conv_block
+from lensdeblend.networks.blocks import Upsample, conv_block, steady_norm
 from lensdeblend.networks.unlensing import Seen, Unlensed, standard_deviations
 
 __all__ = ["PaperUnlenser"]
@@ -24,7 +24,7 @@ class PaperRegressor(nn.Module):
         layers, channels = [], 1
         for out in (32, 64, 64):
             layers += [
-                nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(out), nn.ReLU(),
+                nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.MaxPool2d(2), steady_norm(out), nn.ReLU(),
             ]
             channels = out
         self.features = nn.Sequential(*layers)
@@ -51,7 +51,7 @@ class PaperUNet(nn.Module):
         upward = list(zip(_LEVELS[:0:-1], _LEVELS[-2::-1], counts[-2::-1]))
         self.grow = nn.ModuleList(Upsample(before, out) for before, out, _ in upward)
         self.up = nn.ModuleList(conv_block(2 * out, out, count) for _, out, count in upward)
-        self.out = nn.Sequential(nn.Conv2d(_LEVELS[0], 1, 1), nn.BatchNorm2d(1))
+        self.out = nn.Sequential(nn.Conv2d(_LEVELS[0], 1, 1), steady_norm(1))
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []

@@ -26,6 +26,8 @@ _BORDER = 2
 _PSF_SIGMAS = 5.0
 # Pixels around the source's centre that are divided more finely, and how finely.
 _CORE, _CORE_DIVISION = 8, 6
+# Pixels that see the middle of the source, where a cusp may be, and the points a side of each.
+_CENTRAL, _CENTRAL_DIVISION = 48, 8
 _MAX_ELLIPTICITY = 0.5
 _DRAWS_FOR_STATISTICS = 20000
 
@@ -113,7 +115,7 @@ class LensPairs:
                 return light((x - place[:, :1]) * s, (y - place[:, 1:]) * s) * s**2
 
             psf = self._convolutions(fwhm / scale)
-            clean = psf(self._lensed(brightness, lens, device))
+            clean = psf(self._lensed(brightness, lens, place, device))
             source = self._unlensed(brightness, place, device)
             coarse = torch.nn.functional.avg_pool2d(source[:, None], 2)[:, 0]
             unlensed = psf(torch.nn.functional.pad(coarse, (_BORDER,) * 4))
@@ -144,12 +146,24 @@ class LensPairs:
         lens[:, _LENGTHS] /= scale[:, None]
         return lens, scale, fwhm, place / scale[:, None], radius
 
-    def _lensed(self, brightness, lens: Tensor, device) -> Tensor:
-        side = self.pixels + 2 * _BORDER
+    def _lensed(self, brightness, lens: Tensor, place: Tensor, device) -> Tensor:
+        """Brightness of the pixels, those that see the middle of the source as means over many points."""
+        count, side = len(lens), self.pixels + 2 * _BORDER
         grid = PixelGrid((side * _SUPERSAMPLING,) * 2, 1 / _SUPERSAMPLING)
         x, y = grid.centres(torch.float32, device)
-        image = brightness(*source_positions(lens, x, y, self._terms)).reshape(len(lens), 1, *grid.shape)
-        return torch.nn.functional.avg_pool2d(image, _SUPERSAMPLING)[:, 0]
+        beta_x, beta_y = source_positions(lens, x, y, self._terms)
+        image = brightness(beta_x, beta_y).reshape(count, 1, *grid.shape)
+        image = torch.nn.functional.avg_pool2d(image, _SUPERSAMPLING).reshape(count, -1)
+        nearness = -torch.hypot(beta_x - place[:, :1], beta_y - place[:, 1:]).reshape(count, 1, *grid.shape)
+        nearest = torch.nn.functional.max_pool2d(nearness, _SUPERSAMPLING).reshape(count, -1)
+        chosen = nearest.topk(min(_CENTRAL, side**2), 1).indices
+        n = _CENTRAL_DIVISION
+        steps = (torch.arange(n, device=device) + 0.5) / n - 0.5 - (side - 1) / 2
+        column, row = (chosen % side)[:, :, None, None], (chosen // side)[:, :, None, None]
+        x, y = column + steps.expand(n, n), row + steps[:, None].expand(n, n)
+        fine = brightness(*source_positions(lens, x.reshape(count, -1), y.reshape(count, -1), self._terms))
+        image.scatter_(1, chosen, fine.reshape(count, -1, n * n).mean(-1))
+        return image.reshape(count, side, side)
 
     def _unlensed(self, brightness, place: Tensor, device) -> Tensor:
         """Brightness on pixels half as large, those around the source's centre as means over many points."""
