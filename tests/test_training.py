@@ -89,9 +89,9 @@ class TestRecipe:
 
 
 class TestLensPairs:
-    def pairs(self, **priors):
+    def pairs(self, n=1.0, **priors):
         known = {**population("lens-benchmark").priors, "pixel_scale": Fixed(0.08), "psf_fwhm": Fixed(0.1)}
-        return LensPairs({**known, **priors}, Parametric(n=Fixed(1.0), e1=Fixed(0.1), e2=Fixed(0.0)))
+        return LensPairs({**known, **priors}, Parametric(n=Fixed(n), e1=Fixed(0.1), e2=Fixed(0.0)))
 
     def test_seeds(self):
         pairs = self.pairs()
@@ -99,20 +99,21 @@ class TestLensPairs:
         assert torch.equal(one.seen.image, again.seen.image) and torch.equal(one.lens, again.lens)
         assert not torch.equal(one.seen.image, other.seen.image)
 
-    def test_images_are_those_of_the_imager(self):
-        pairs = self.pairs(source_radius=Fixed(0.3))
-        batch = pairs.draw(4, 1)
+    @pytest.mark.parametrize("n, share", [(1.0, 0.01), (2.5, 0.03)])
+    def test_images_are_those_of_finely_divided_pixels(self, n, share):
+        batch = self.pairs(n, source_radius=Fixed(0.2)).draw(4, 1)
         lens = batch.lens.clone()
         lens[:, [0, 4, 5]] *= 0.08
         place = batch.place * 0.08
         one = torch.ones(4)
-        source = torch.stack([one, 0.3 * one, one, 0.1 * one, 0 * one, place[:, 0], place[:, 1]], 1)
+        source = torch.stack([one, 0.2 * one, n * one, 0.1 * one, 0 * one, place[:, 0], place[:, 1]], 1)
         sigma = 0.1 / 0.08 / np.sqrt(8 * np.log(2))
         steps = torch.arange(-3, 4)
         line = torch.exp(-0.5 * (steps / sigma) ** 2)
         kernel = line[:, None] * line / line.sum() ** 2
-        expected = LensImager((64, 64), 0.08, kernel)(lens, source)
-        torch.testing.assert_close(batch.clean, expected, atol=float(expected.max()) * 1e-4, rtol=0)
+        expected = LensImager((64, 64), 0.08, kernel, supersampling=12)(lens, source)
+        # At two points a side alone, a cusp of n = 2.5 is off by 0.1 to 0.3 of the peak.
+        torch.testing.assert_close(batch.clean, expected, atol=float(expected.max()) * share, rtol=0)
 
     def test_source_lensed_again_is_the_image(self):
         batch = self.pairs(source_radius=Fixed(0.4), psf_fwhm=Fixed(0.001)).draw(3, 1)
