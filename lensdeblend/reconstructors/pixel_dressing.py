@@ -107,9 +107,9 @@ def dress_pixels(
         parameters[name] = _column(values[index:index + 1], unit)
         parameters[f"{name}_err"] = _column(np.sqrt(spread[index:index + 1, index]), unit)
     meta = {
-        "source_pixels": len(fit.source), "strength": fit.solution.strength,
-        "log_evidence": -fit.objective / 2, "degrees_of_freedom": judged.degrees_of_freedom,
-        "autocorrelation": judged.autocorrelation, "colour": judged.colour,
+        "source_pixels": len(fit.source), "strength": float(fit.solution.strength),
+        "log_evidence": float(-fit.objective / 2), "degrees_of_freedom": float(judged.degrees_of_freedom),
+        "autocorrelation": float(judged.autocorrelation), "colour": float(judged.colour),
         "lens_lights": fit.problem.lights.model.lens_lights,
         "variance": "as given" if start.noise is None else
         f"{start.noise.background:.6g} + {start.noise.per_count:.6g} * model",

@@ -116,7 +116,7 @@ class Pixelated(Reconstructor):
     """
 
     grid: Literal["regular", "adaptive"] = "regular"
-    side: int = 32
+    side: int = 28
     regularisation: Literal["gradient", "curvature", "adaptive"] = "adaptive"
     strength: float | None = None
     nonnegative: bool = False
