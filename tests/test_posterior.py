@@ -235,7 +235,8 @@ class TestTask:
             optimizer.step()
             losses.append(float(parts["likelihood"].detach()))
         assert losses[-1] < losses[0] - 0.2
-        figures = learned.measure(net.eval(), batch)
+        with torch.no_grad():
+            figures = learned.measure(net.eval(), batch)
         assert {"nll", "within_68", "within_95", "mse_gamma", "mse_source_radius"} <= figures.keys()
 
     def test_panels(self, tmp_path):

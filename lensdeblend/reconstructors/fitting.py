@@ -123,17 +123,17 @@ def fit_lens(
     arcs = find_arcs(arcs_frame, center)
     log.debug("arcs: %d pixels, mean radius %.3f arcsec about %s", len(arcs.x), arcs.radius, center)
 
-    def fitted(drawn: np.ndarray, keep: int) -> LensFit | None:
+    def fitted(drawn: np.ndarray, keep: int, most: int = 2) -> LensFit | None:
         candidates, blurred = _search(arcs_frame, drawn, keep)
         if blurred > hopeless * int(frame.used.sum()):
             return None
         candidates = np.concatenate([candidates, np.tile(light_start, (len(candidates), 1))], 1)
-        return _polish(frame, single, model, candidates, priors, hopeless)
+        return _polish(frame, single, model, candidates, priors, hopeless, most)
 
     best = None
     proposed = None if propose is None else propose(arcs_frame)
     if proposed is not None:
-        best = fitted(proposed, _PROPOSED)
+        best = fitted(proposed, _PROPOSED, 1)
         log.debug("proposed starts: reduced chi-square %.4f", np.inf if best is None else best.reduced_chi2)
         if best is not None and is_good(best):
             return best
@@ -175,10 +175,10 @@ def _distinct(parameters: Tensor, count: int) -> Tensor:
 
 
 def _polish(
-    frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarray, priors, hopeless: float
+    frame: Frame, single: Frame, model: SersicLens, candidates: np.ndarray, priors, hopeless: float, most: int
 ) -> LensFit | None:
-    """Fit sharp images: the candidates in single precision on evenly divided pixels, the best one adaptively in
-    double."""
+    """Fit sharp images: the candidates in single precision on evenly divided pixels, the best one, or those nearly as
+    good and not more than ``most``, adaptively in double."""
     lower, upper = bounds(model, single, torch.as_tensor(candidates[0]))
     mean, weight = priors(model) if priors else (None, None)
     single_priors = {} if mean is None else {"prior_mean": mean.float(), "prior_weight": weight.float()}
@@ -192,7 +192,7 @@ def _polish(
         return None
     close = fit.objective[order] < fit.objective[order[0]] * 1.2 + 20
     fits = [
-        sharpen(frame, model, fit.parameters[i][None].double(), priors) for i in order[close][:2]
+        sharpen(frame, model, fit.parameters[i][None].double(), priors) for i in order[close][:most]
     ]
     return min(fits, key=lambda f: f.chi2)
 
