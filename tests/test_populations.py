@@ -8,7 +8,7 @@ import pytest
 
 from lensdeblend.scenes import EPL, SIE, PointSubhalos, Sersic, Shear, Vortex
 from lensdeblend.scenes.populations import (
-    Fixed, Integer, LogUniform, Normal, PowerLaw, Uniform, axion_mass, einstein_radius, population, populations,
+    Fixed, Integer, LogUniform, Normal, PowerLaw, Uniform, axion_mass, population, populations,
 )
 from lensdeblend.scenes.yaml import to_yaml
 from lensdeblend.simulators.galsim import GalSim

@@ -161,8 +161,8 @@ class TestFlags:
         assert self.flags(weights) == ("poor fit",)
 
     @pytest.mark.parametrize("changes, said", [
-        ({"scale": 0.2, "fwhm": 0.3}, "pixel scale 0.2"), ({"fwhm": 0.4}, "PSF FWHM of 5"), ({"noise": 1.0}, "the noise"),
-        ({"shape": (40, 40)}, "40 pixels a side"),
+        ({"scale": 0.2, "fwhm": 0.3}, "pixel scale 0.2"), ({"fwhm": 0.4}, "PSF FWHM of 5"),
+        ({"noise": 1.0}, "the noise"), ({"shape": (40, 40)}, "40 pixels a side"),
     ])
     def test_outside(self, weights, changes, said):
         flags = self.flags(weights, **changes)

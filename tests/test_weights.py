@@ -16,8 +16,9 @@ OPTIONS = {"size": 16, "width": 4, "widths": [4, 8]}
 
 def card(name="mine", **changes):
     known = {
-        "name": name, "architecture": "unlens", "options": OPTIONS, "recipe": {}, "priors": {}, "domain": {"pixels": 16},
-        "metrics": {"psnr": 30.0}, "seed": 1, "commit": "abc", "device": "CPU", "licence": "BSD-3-Clause", "data": "none",
+        "name": name, "architecture": "unlens", "options": OPTIONS, "recipe": {}, "priors": {}, "seed": 1,
+        "domain": {"pixels": 16}, "metrics": {"psnr": 30.0}, "commit": "abc", "device": "CPU", "data": "none",
+        "licence": "BSD-3-Clause",
     }
     return Card(**{**known, **changes})
 

@@ -45,12 +45,14 @@ def lensdeblend_reconstructors():
         target="lensdeblend.reconstructors.unet:UNet",
         summary="Trained networks: a regressor reads the lens, a U-Net draws the source; seconds for thousands",
         requires=("torch", "safetensors"),
+        reference="2015arXiv150504597R",
     )
     yield Method(
         name="unet-paper",
         target="lensdeblend.reconstructors.unet:UNetPaper",
         summary="The published CNN and U-Net, for noise-free images of one scale and PSF",
         requires=("torch", "safetensors"),
+        reference="2015arXiv150504597R",
     )
     yield Method(
         name="posterior",
