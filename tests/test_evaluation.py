@@ -316,7 +316,7 @@ def test_methods_and_options_of_the_command_line():
         (["--methods", "forwrad"], "unknown reconstructor 'forwrad'"),
         (["--set", "starts=3"], "--set takes METHOD.OPTION=VALUE"),
         (["--set", "unet.starts=3"], "'unet' is none of the methods forward"),
-        (["--set", "forward.start=3"], "has no option 'start'"),
+        (["--set", "forward.stars=3"], "has no option 'stars'"),
         (["--set", "forward.starts=few"], "starts must be a whole number"),
         (["--test-set", "publisht"], "unknown set of lenses 'publisht'"),
     ],
