@@ -11,21 +11,18 @@ from torch import Tensor, nn
 
 from lensdeblend.networks import build
 from lensdeblend.networks.posterior import NAMES, standardisation
-from lensdeblend.training.folder_pairs import FolderPairs
-from lensdeblend.training.lens_data import LensData
-from lensdeblend.training.lens_pairs import LensPairs, Pairs
+from lensdeblend.training.lens_pairs import Pairs
 from lensdeblend.training.recipe import Recipe
-from lensdeblend.training.tasks.task import Task
+from lensdeblend.training.tasks.lens_task import LensTask
 
 __all__ = ["Posterior", "coverage"]
 
-_LOSSES = ("likelihood", "parameters")
 _SAMPLES = 200
 _PANELS = 6
 _DRAWN = 1000
 
 
-class Posterior(Task):
+class Posterior(LensTask):
     """Learn the density of lens parameters, source position and half-light radius.
 
     Losses, each with its weight in the recipe: ``likelihood``, the negative logarithm of the density at the truth, per
@@ -34,16 +31,12 @@ class Posterior(Task):
     """
 
     watched = ("nll", False)
+    losses = ("likelihood", "parameters")
 
     def __init__(self, recipe: Recipe, *, images: Sequence[Path] = (), pairs: Path | None = None):
-        unknown = [name for name in recipe.loss if name not in _LOSSES]
-        if unknown:
-            raise ValueError(f"the recipe: loss has the unknown key {unknown[0]!r}; known are {', '.join(_LOSSES)}")
+        super().__init__(recipe, images=images, pairs=pairs)
         if not recipe.loss.get("likelihood"):
             raise ValueError("the recipe: loss needs likelihood: without it no density is learned")
-        self.recipe, self.images, self.pairs = recipe, tuple(images), pairs
-        self.data = LensData.of(recipe.data)
-        self._streams: dict[str, LensPairs | FolderPairs] = {}
 
     def network(self) -> tuple[nn.Module, dict[str, Any]]:
         theta = self._stream("train").parameters()
@@ -54,9 +47,6 @@ class Posterior(Task):
         center, spread = standardisation(theta)
         options = {**self.recipe.network.options, "size": self.data.pixels, "center": center, "spread": spread}
         return build(self.recipe.network.architecture, options), options
-
-    def draw(self, count: int, seed: tuple[int, ...], device: torch.device, split: str) -> Pairs:
-        return self._stream(split).draw(count, seed, device)
 
     def loss(self, network: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
         read, theta = network(batch.seen), _theta(batch)
@@ -86,30 +76,6 @@ class Posterior(Task):
         )
         side = batch.seen.image.shape[-1]
         draw_marginals(images.reshape(-1, side, side), samples, truth, NAMES, ranges, path)
-
-    def domain(self) -> dict[str, Any]:
-        return {
-            "pixels": self.data.pixels, "bands": 1, "noise_free_share": self.data.noise_free,
-            **self._stream("train").ranges(),
-        }
-
-    def priors(self) -> dict[str, str]:
-        return {name: str(prior) for name, prior in self.data.all_priors.items()}
-
-    @property
-    def learned_from(self) -> str:
-        if self.pairs is not None:
-            return f"simulations in the folder {self.pairs.name}"
-        folders = f" (folders: {', '.join(folder.name for folder in self.images)})" if self.images else ""
-        return ", ".join(f"{kind}{folders if kind == 'real' else ''}" for kind in self.data.sources)
-
-    def _stream(self, split: str) -> LensPairs | FolderPairs:
-        if split not in self._streams:
-            if self.pairs is None:
-                self._streams[split] = self.data.pairs(split, self.images)
-            else:
-                self._streams[split] = FolderPairs(self.pairs, pixels=self.data.pixels, split=split)
-        return self._streams[split]
 
 
 def coverage(samples: Tensor, truth: Tensor, share: float) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,16 @@ from torch import Tensor, nn
 from lensdeblend.networks import build
 from lensdeblend.networks.losses import dissimilarity, log_squared_error, spread_loss, squared_error
 from lensdeblend.networks.unlensing import Unlensed
-from lensdeblend.training.folder_pairs import FolderPairs
-from lensdeblend.training.lens_data import LensData
-from lensdeblend.training.lens_pairs import LensPairs, Pairs
-from lensdeblend.training.recipe import Recipe
-from lensdeblend.training.tasks.task import Task
+from lensdeblend.training.lens_pairs import Pairs
+from lensdeblend.training.tasks.lens_task import LensTask
 
 __all__ = ["Unlens"]
 
 _NAMES = ("theta_E", "gamma", "e1", "e2", "center_x", "center_y", "gamma1", "gamma2")
-_LOSSES = ("parameters", "spread", "squared", "dissimilarity", "log_squared", "log_squared_source")
 _PANELS = 6
 
 
-class Unlens(Task):
+class Unlens(LensTask):
     """Learn lens parameters and unlensed galaxy together.
 
     Losses, each with its weight in the recipe: ``parameters``, the mean squared error of the parameters in units of
@@ -35,22 +30,12 @@ class Unlens(Task):
     """
 
     watched = ("psnr", True)
-
-    def __init__(self, recipe: Recipe, *, images: Sequence[Path] = (), pairs: Path | None = None):
-        unknown = [name for name in recipe.loss if name not in _LOSSES]
-        if unknown:
-            raise ValueError(f"the recipe: loss has the unknown key {unknown[0]!r}; known are {', '.join(_LOSSES)}")
-        self.recipe, self.images, self.pairs = recipe, tuple(images), pairs
-        self.data = LensData.of(recipe.data)
-        self._streams: dict[str, LensPairs | FolderPairs] = {}
+    losses = ("parameters", "spread", "squared", "dissimilarity", "log_squared", "log_squared_source")
 
     def network(self) -> tuple[nn.Module, dict[str, Any]]:
         center, spread = self._stream("train").statistics()
         options = {**self.recipe.network.options, "size": self.data.pixels, "center": center, "spread": spread}
         return build(self.recipe.network.architecture, options), options
-
-    def draw(self, count: int, seed: tuple[int, ...], device: torch.device, split: str) -> Pairs:
-        return self._stream(split).draw(count, seed, device)
 
     def loss(self, network: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
         # Between the true lens and the one that is read: what draws the source must bear both.
@@ -103,27 +88,3 @@ class Unlens(Task):
             for i in range(min(_PANELS, len(batch.lens)))
         ]
         draw_rows([{name: value.float().cpu().numpy() for name, value in row.items()} for row in rows], path)
-
-    def domain(self) -> dict[str, Any]:
-        return {
-            "pixels": self.data.pixels, "bands": 1, "noise_free_share": self.data.noise_free,
-            **self._stream("train").ranges(),
-        }
-
-    def priors(self) -> dict[str, str]:
-        return {name: str(prior) for name, prior in self.data.all_priors.items()}
-
-    @property
-    def learned_from(self) -> str:
-        if self.pairs is not None:
-            return f"simulations in the folder {self.pairs.name}"
-        folders = f" (folders: {', '.join(folder.name for folder in self.images)})" if self.images else ""
-        return ", ".join(f"{kind}{folders if kind == 'real' else ''}" for kind in self.data.sources)
-
-    def _stream(self, split: str) -> LensPairs | FolderPairs:
-        if split not in self._streams:
-            if self.pairs is None:
-                self._streams[split] = self.data.pairs(split, self.images)
-            else:
-                self._streams[split] = FolderPairs(self.pairs, pixels=self.data.pixels, split=split)
-        return self._streams[split]
