@@ -74,10 +74,19 @@ def test_masked_pixels_do_not_matter():
 def test_source_is_drawn_behind_the_given_lens():
     network, images = build("unlens", {"size": SIZE}).eval(), seen()
     lens = torch.tensor([[8.0, 2.0, 0.1, 0.0, 0.5, 0.0, 0.0, 0.0]]).expand(2, -1)
-    torch.testing.assert_close(network(images, lens).unlensed, network.draw(images, lens)[0])
     read = network(images)
-    torch.testing.assert_close(network(images, lens, torch.ones(2)).unlensed, read.unlensed)
-    torch.testing.assert_close(network(images, lens, torch.zeros(2)).unlensed, network.draw(images, lens)[0])
+    torch.testing.assert_close(read.unlensed, network.draw(images, read.parameters)[0])
+    assert not torch.allclose(read.unlensed, network.draw(images, lens)[0], atol=1e-4)
+
+
+def test_the_published_network_draws_no_more_than_is_seen():
+    network, images = build("unlens-paper", {"size": SIZE}).eval(), seen()
+    network.unet.out[1].bias.data += 3
+    drawn = network(images).unlensed
+    highest = images.image.flatten(1).amax(1)[:, None, None].expand_as(drawn)
+    torch.testing.assert_close(drawn, highest)
+    network.unet.out[1].bias.data -= 6
+    assert (network(images).unlensed == 0).all()
 
 
 def test_scale_is_that_of_the_bright_pixels():

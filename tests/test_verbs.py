@@ -247,5 +247,5 @@ def test_a_method_that_returns_something_else_is_named():
 
 @pytest.mark.parametrize("verb", [reconstruct, deblend, superresolve])
 def test_an_unknown_method_lists_the_known(verb):
-    with pytest.raises(ValueError, match="unknown .* 'tog'; did you mean 'toy'.* Known: .*toy"):
+    with pytest.raises(ValueError, match="unknown .* 'tog'; did you mean 'toy'.* Known are .*toy"):
         verb(image(), method="tog")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -18,6 +17,7 @@ from lensdeblend.results import Simulation
 from lensdeblend.scenes import GaussianPSF, ImageSource, Scene
 from lensdeblend.scenes.populations import Distribution, Fixed, LensPopulation, LogUniform, Normal, Uniform, population
 from lensdeblend.simulators.sampling import sample
+from lensdeblend.spelling import advice
 
 __all__ = ["LensSet", "lens_set", "lens_sets"]
 
@@ -165,9 +165,7 @@ def lens_set(name: str) -> LensSet:
     Uniform(low=0.8, high=1.2)
     """
     if name not in _SETS:
-        near = difflib.get_close_matches(name, _SETS, 1, 0.4)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown set of lenses {name!r}; {guess}Known are {', '.join(_SETS)}")
+        raise ValueError(f"unknown set of lenses {name!r}; {advice(name, _SETS)}")
     return _SETS[name]()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from importlib import import_module
 
 from torch import nn
+
+from lensdeblend.spelling import advice
 
 __all__ = ["architecture", "architectures", "build"]
 
@@ -31,9 +32,7 @@ def architecture(name: str) -> type[nn.Module]:
         For an unknown name.
     """
     if name not in _CLASSES:
-        near = difflib.get_close_matches(str(name), _CLASSES, 1, 0.4)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown architecture {name!r}; {guess}Known are {', '.join(_CLASSES)}")
+        raise ValueError(f"unknown architecture {name!r}; {advice(name, _CLASSES)}")
     module, _, attribute = _CLASSES[name].partition(":")
     return getattr(import_module(module), attribute)
 

@@ -66,6 +66,10 @@ class PaperUNet(nn.Module):
 class PaperUnlenser(nn.Module):
     """CNN and U-Net side by side.
 
+    In evaluation the drawn galaxy is nowhere negative and nowhere brighter than the lensed image: lensing keeps surface
+    brightness, and the PSF dims the smaller galaxy more. Batch normalisation with its running statistics is unstable
+    on images unlike the average, and without these bounds draws a few in a hundred a hundred times too bright.
+
     Parameters
     ----------
     size : int
@@ -86,8 +90,10 @@ class PaperUnlenser(nn.Module):
         """Map images to lens parameters and the unlensed galaxy; the CNN gives no errors, the U-Net no sharp source."""
         scale = seen.image.flatten(1).amax(1).clamp_min(1e-30)
         image = (seen.image / scale[:, None, None])[:, None]
-        standard = self.regressor(image)
+        standard, unlensed = self.regressor(image), self.unet(image)[:, 0].float()
+        if not self.training:
+            unlensed = unlensed.clamp(0, 1)
         return Unlensed(
             parameters=self.center + self.spread * standard.float(), standard=standard.float(), log_spread=None,
-            unlensed=self.unet(image)[:, 0].float() * scale[:, None, None], source=None,
+            unlensed=unlensed * scale[:, None, None], source=None,
         )

@@ -118,19 +118,11 @@ class Unlenser(nn.Module):
         self.register_buffer("center", torch.tensor(center, dtype=torch.float32))
         self.register_buffer("spread", standard_deviations(spread))
 
-    def forward(self, seen: Seen, lens: Tensor | None = None, share: Tensor | None = None) -> Unlensed:
-        """Map images to the lens, its errors and the source.
-
-        The source is drawn behind the lens that is read, or behind ``lens`` (batch, 8), or, where there is a ``share``
-        (batch,), behind one that goes that far from ``lens`` to the one that is read.
-        """
+    def forward(self, seen: Seen) -> Unlensed:
+        """Map images to the lens, its errors and the source behind that lens."""
         scale = brightness_scale(seen)
         standard, log_spread, parameters = self.read(seen, scale)
-        behind = parameters.detach()
-        if lens is not None:
-            behind = lens if share is None else torch.lerp(lens, behind, share[:, None])
-        unlensed, source = self.draw(seen, behind, scale)
-        return Unlensed(parameters, standard, log_spread, unlensed, source)
+        return Unlensed(parameters, standard, log_spread, *self.draw(seen, parameters.detach(), scale))
 
     def read(self, seen: Seen, scale: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Lens parameters in units of the population, the logarithm of their errors, and the parameters in pixels."""

@@ -6,7 +6,6 @@ directory of astropy's choosing), then among those that come with the package.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from lensdeblend.networks.architectures import build
+from lensdeblend.spelling import advice
 
 __all__ = ["Card", "cards", "find_weights", "has_weights", "load_weights", "save_weights", "weight_folders"]
 
@@ -118,10 +118,8 @@ def find_weights(name: str | os.PathLike) -> Path:
         if file.is_file():
             return file
     known = [card.name for _, card in cards()]
-    near = difflib.get_close_matches(str(name), known, 1, 0.4)
-    guess = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(
-        f"there are no weights called {name!r}; {guess}Known are {', '.join(known) or 'none'}; looked in "
+        f"there are no weights called {name!r}; {advice(name, known)}; looked in "
         f"{', '.join(map(str, weight_folders()))}"
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name
 from lensdeblend import interfaces
 from lensdeblend.plugins.hookspecs import HOOKS
 from lensdeblend.plugins.manager import HOME, Declared, manager
+from lensdeblend.spelling import advice
 
 __all__ = ["MissingDependencyError", "Resolved", "create", "method_class", "methods", "resolve"]
 
@@ -163,9 +163,7 @@ def _entry(kind: str, name: str) -> Declared:
     if not known:
         raise ValueError(f"unknown {kind} {name!r}; no {kind} is installed")
     names = sorted({entry.full_name if "::" in name else entry.method.name for entry in known})
-    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
-    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names)}")
+    raise ValueError(f"unknown {kind} {name!r}; {advice(name, names)}")
 
 
 def _construct(entry: Declared, options: dict[str, Any]) -> Any:
@@ -173,10 +171,8 @@ def _construct(entry: Declared, options: dict[str, Any]) -> Any:
     known = [field.name for field in fields(cls) if field.init]
     for option in options:
         if option not in known:
-            nearest = difflib.get_close_matches(option, known, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else "."
             label = f"{entry.kind} {entry.method.name!r}"
-            raise TypeError(f"{label} has no option {option!r}{hint} Options: {', '.join(known) or 'none'}")
+            raise TypeError(f"{label} has no option {option!r}; {advice(option, known, 'It has')}")
     return cls(**options)
 
 

@@ -9,7 +9,6 @@ Neither package has a table of Subaru HSC or of HST/ACS; give `Observation` such
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -20,6 +19,7 @@ import numpy as np
 from astropy.table import Table
 
 from lensdeblend.scenes.observation import GaussianPSF, Observation
+from lensdeblend.spelling import advice
 
 __all__ = ["from_configuration", "preset", "presets"]
 
@@ -86,9 +86,7 @@ def preset(name: str, *, shape: tuple[int, int], psf: GaussianPSF | np.ndarray |
     """
     known = _all()
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1, 0.4)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown preset {name!r}; {guess}Known are {', '.join(sorted(known))}")
+        raise ValueError(f"unknown preset {name!r}; {advice(name, sorted(known))}")
     row = dict(known[name])
     row["psf"] = row["psf"] if psf is None else psf
     if row["psf"] is None:

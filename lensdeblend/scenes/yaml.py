@@ -9,7 +9,6 @@ its FITS header. Only plain YAML is read: no Python objects.
 from __future__ import annotations
 
 import base64
-import difflib
 import os
 import re
 from dataclasses import MISSING, fields, is_dataclass
@@ -26,6 +25,7 @@ from astropy.wcs import WCS
 
 from lensdeblend.io.atomic import replacing
 from lensdeblend.scenes import components, observation, scene
+from lensdeblend.spelling import advice
 
 __all__ = ["from_yaml", "read_yaml", "to_yaml", "write_yaml"]
 
@@ -202,7 +202,7 @@ def _record(content: Any, where: str = "the text") -> Any:
         raise ValueError(f"{where} must be one record, such as 'Shear: {{gamma1: 0.05}}'; known are {known}")
     (name, values), = content.items()
     if name not in _RECORDS:
-        raise ValueError(f"unknown record {name!r}{_nearest(name, _RECORDS)}")
+        raise ValueError(f"unknown record {name!r}; {advice(name, _RECORDS)}")
     record = _RECORDS[name]
     values = {} if values is None else values
     if not isinstance(values, dict):
@@ -210,7 +210,7 @@ def _record(content: Any, where: str = "the text") -> Any:
     known = {entry.name: entry for entry in fields(record)}
     for key in values:
         if key not in known:
-            raise ValueError(f"{name} has no field {key!r}{_nearest(key, known)}")
+            raise ValueError(f"{name} has no field {key!r}; {advice(key, known)}")
     for key, entry in known.items():
         if key not in values and entry.default is MISSING:
             raise ValueError(f"{name} needs the field {key!r}")
@@ -272,7 +272,7 @@ def _nddata(content: Any, where: str) -> NDData:
         raise ValueError(f"{where}: NDData needs the field 'data'")
     for key in content:
         if key not in known:
-            raise ValueError(f"NDData has no field {key!r}{_nearest(key, known)}")
+            raise ValueError(f"NDData has no field {key!r}; {advice(key, known)}")
     parts = {key: _array(content[key], f"{where}.{key}") for key in ("data", "mask", "psf") if key in content}
     if "mask" in parts:
         parts["mask"] = parts["mask"].astype(bool)
@@ -281,14 +281,8 @@ def _nddata(content: Any, where: str) -> NDData:
     if "uncertainty" in content:
         (name, values), = content["uncertainty"].items()
         if name not in _UNCERTAINTIES:
-            raise ValueError(f"unknown uncertainty {name!r}{_nearest(name, _UNCERTAINTIES)}")
+            raise ValueError(f"unknown uncertainty {name!r}; {advice(name, _UNCERTAINTIES)}")
         parts["uncertainty"] = getattr(astropy.nddata, name)(_array(values, f"{where}.uncertainty"))
     if "wcs" in content:
         parts["wcs"] = WCS(content["wcs"])
     return NDData(**parts, meta=content.get("meta") or {})
-
-
-def _nearest(name: Any, known) -> str:
-    near = difflib.get_close_matches(str(name), known, 1, 0.5)
-    guess = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{guess} Known are {', '.join(known)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lensdeblend.spelling import advice
 
 __all__ = ["Length", "Network", "Recipe", "from_mapping", "read_recipe", "recipes"]
 
@@ -172,9 +173,7 @@ def from_mapping(kind: type, content: Any, where: str):
     known = {f.name: f for f in fields(kind)}
     for key in content:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.4)
-            guess = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{where} has the unknown key {key!r}; {guess}Known are {', '.join(known)}")
+            raise ValueError(f"{where} has the unknown key {key!r}; {advice(key, known)}")
     needed = [name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in needed if name not in content]
     if missing:

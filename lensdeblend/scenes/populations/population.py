@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from astropy.table import Table
 from lensdeblend.scenes.observation import Observation
 from lensdeblend.scenes.populations.distributions import Distribution
 from lensdeblend.scenes.scene import Scene
+from lensdeblend.spelling import advice
 
 __all__ = ["Population"]
 
@@ -74,9 +74,7 @@ class Population(ABC):
         """
         for name in priors:
             if name not in self.priors:
-                near = difflib.get_close_matches(name, self.priors, 1, 0.5)
-                guess = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(f"{self.name} has no prior on {name!r}; {guess}It has {', '.join(self.priors)}")
+                raise ValueError(f"{self.name} has no prior on {name!r}; {advice(name, self.priors, 'It has')}")
         return replace(self, priors={**self.priors, **priors})
 
     @property

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 
 from lensdeblend.scenes.populations import blends, deeplense, lenses
 from lensdeblend.scenes.populations.population import Population
+from lensdeblend.spelling import advice
 
 __all__ = ["population", "populations"]
 
@@ -48,7 +48,5 @@ def population(name: str) -> Population:
     """
     makers = _makers()
     if name not in makers:
-        near = difflib.get_close_matches(name, makers, 1, 0.4)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown population {name!r}; {guess}Known are {', '.join(makers)}")
+        raise ValueError(f"unknown population {name!r}; {advice(name, makers)}")
     return makers[name]()

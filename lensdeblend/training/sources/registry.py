@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+from lensdeblend.spelling import advice
 from lensdeblend.training.sources.base import Sources
 from lensdeblend.training.sources.parametric import Parametric
 from lensdeblend.training.sources.real import RealImages
@@ -39,9 +39,7 @@ def sources(kind: str, **options: Any) -> Sources:
     Procedural(mix={'spiral': 1})
     """
     if kind not in _KINDS:
-        near = difflib.get_close_matches(kind, _KINDS, 1, 0.4)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown kind of sources {kind!r}; {guess}Known are {', '.join(_KINDS)}")
+        raise ValueError(f"unknown kind of sources {kind!r}; {advice(kind, _KINDS)}")
     known = [field.name for field in fields(_KINDS[kind])]
     unknown = sorted(set(options) - set(known))
     if unknown:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 
+from lensdeblend.spelling import advice
 from lensdeblend.training.tasks.task import Task
 
 __all__ = ["task", "tasks"]
@@ -29,8 +29,6 @@ def task(name: str) -> type[Task]:
         For an unknown name.
     """
     if name not in _CLASSES:
-        near = difflib.get_close_matches(str(name), _CLASSES, 1, 0.4)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown task {name!r}; {guess}Known are {', '.join(_CLASSES)}")
+        raise ValueError(f"unknown task {name!r}; {advice(name, _CLASSES)}")
     module, _, attribute = _CLASSES[name].partition(":")
     return getattr(import_module(module), attribute)

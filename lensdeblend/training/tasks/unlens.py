@@ -18,6 +18,7 @@ __all__ = ["Unlens"]
 
 _NAMES = ("theta_E", "gamma", "e1", "e2", "center_x", "center_y", "gamma1", "gamma2")
 _PANELS = 6
+_READ_FOR_ONE_DRAWN = 3
 
 
 class Unlens(LensTask):
@@ -27,6 +28,9 @@ class Unlens(LensTask):
     the population's spread; ``spread``, the likelihood of their errors; ``squared``, ``dissimilarity`` (one minus SSIM)
     and ``log_squared`` of the unlensed galaxy on the scale of its peak; ``log_squared_source`` of the source before the
     PSF.
+
+    A network that reads and draws apart reads the lens off all images of a batch and draws the source of one in three:
+    reading needs more images than drawing, and costs less.
     """
 
     watched = ("psnr", True)
@@ -38,13 +42,19 @@ class Unlens(LensTask):
         return build(self.recipe.network.architecture, options), options
 
     def loss(self, network: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
+        if not hasattr(network, "draw"):
+            return self._total(network(batch.seen), batch, network)
+        standard, log_spread, read = network.read(batch.seen)
+        drawn = max(1, len(read) // _READ_FOR_ONE_DRAWN)
         # Between the true lens and the one that is read: what draws the source must bear both.
-        found = network(batch.seen, batch.lens, batch.dice) if hasattr(network, "draw") else network(batch.seen)
+        lens = torch.lerp(batch.lens[:drawn], read[:drawn].detach(), batch.dice[:drawn, None])
+        found = Unlensed(read, standard, log_spread, *network.draw(batch.seen[:drawn], lens))
         return self._total(found, batch, network)
 
     def _total(self, found: Unlensed, batch: Pairs, network: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
         error = found.standard - (batch.lens - network.center) / network.spread
-        peak, sharp_peak = batch.unlensed.flatten(1).amax(1), batch.source.flatten(1).amax(1)
+        true, true_source = batch.unlensed[:len(found.unlensed)], batch.source[:len(found.unlensed)]
+        peak, sharp_peak = true.flatten(1).amax(1), true_source.flatten(1).amax(1)
         parts = {}
         for name, weight in self.recipe.loss.items():
             if not weight:
@@ -54,10 +64,10 @@ class Unlens(LensTask):
             elif name == "spread":
                 parts[name] = spread_loss(error, found.log_spread)
             elif name == "log_squared_source":
-                parts[name] = log_squared_error(found.source, batch.source, sharp_peak)
+                parts[name] = log_squared_error(found.source, true_source, sharp_peak)
             else:
                 kind = {"squared": squared_error, "dissimilarity": dissimilarity, "log_squared": log_squared_error}
-                parts[name] = kind[name](found.unlensed, batch.unlensed, peak)
+                parts[name] = kind[name](found.unlensed, true, peak)
         return sum(self.recipe.loss[name] * value for name, value in parts.items()), parts
 
     def measure(self, network: nn.Module, batch: Pairs) -> dict[str, float]:
