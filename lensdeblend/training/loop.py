@@ -122,7 +122,6 @@ def train(
         },
     )
     path = save_weights(network, card, folder)
-    draw_curves(folder / "log.csv", folder / "curves.png")
     with torch.no_grad():
         batch = learned.draw(_PANELS, (recipe.seed, _TEST, 0), module.device, "test")
         learned.panels(network, batch, folder / "panels.png")
