@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Fit", "Linearisation", "levenberg_marquardt", "nonnegative_amplitudes"]
+__all__ = ["Fit", "Linearisation", "State", "descend", "levenberg_marquardt", "nonnegative_amplitudes"]
 
 
 @dataclass
@@ -37,6 +37,33 @@ class Linearisation:
 
 
 @dataclass
+class State:
+    """Where the starts are: amplitudes, chi-square with priors, normal matrix and downward gradient over parameters and
+    amplitudes."""
+
+    amplitudes: Tensor
+    objective: Tensor
+    normal: Tensor
+    gradient: Tensor
+
+    def __post_init__(self):
+        self.objective = torch.where(torch.isfinite(self.objective), self.objective, torch.inf)
+
+    def free(self, size: int) -> Tensor:
+        """What may move: all ``size`` parameters, and amplitudes that are not held at zero."""
+        parameters = torch.ones(len(self.objective), size, dtype=torch.bool, device=self.objective.device)
+        return torch.cat([parameters, self.amplitudes > 0], 1)
+
+    def replaced(self, new: State, which: Tensor) -> State:
+        """``new`` for the starts ``which``."""
+        one, two = which[:, None], which[:, None, None]
+        return State(
+            torch.where(one, new.amplitudes, self.amplitudes), torch.where(which, new.objective, self.objective),
+            torch.where(two, new.normal, self.normal), torch.where(one, new.gradient, self.gradient),
+        )
+
+
+@dataclass
 class Fit:
     """State of the starts: parameters, amplitudes, chi-square (with priors), and the normal matrix over both."""
 
@@ -56,12 +83,13 @@ class Fit:
 
 
 def nonnegative_amplitudes(basis: Tensor, data: Tensor) -> Tensor:
-    """Amplitudes (starts, K) that bring ``basis`` (starts, K, M) closest to ``data`` (M,), none of them negative.
+    """Amplitudes (starts, K) that bring ``basis`` (starts, K, M) closest to ``data``, (M,) or (starts, M), none of them
+    negative.
 
     Components whose amplitude would be negative are dropped one by one, the most negative first.
     """
     gram = basis @ basis.transpose(-1, -2)
-    right = basis @ data
+    right = basis @ data if data.dim() == 1 else (basis @ data[..., None])[..., 0]
     count = basis.shape[-2]
     scale = gram.diagonal(dim1=-2, dim2=-1)
     alive = scale > 0
@@ -117,13 +145,11 @@ def levenberg_marquardt(
     -------
     Fit
     """
-    parameters = start.clamp(lower, upper)
-    starts, size = parameters.shape
+    size = start.shape[1]
     if prior_weight is None:
         prior_mean, prior_weight = torch.zeros_like(lower), torch.zeros_like(lower)
-    damp = torch.full((starts,), damping, dtype=data.dtype, device=data.device)
 
-    def state(parameters: Tensor):
+    def state(parameters: Tensor) -> State:
         model = linearise(parameters, True)
         amplitudes = nonnegative_amplitudes(model.basis, data)
         residual = data - torch.einsum("sk,skm->sm", amplitudes, model.basis)
@@ -134,33 +160,49 @@ def levenberg_marquardt(
         normal[:, range(size), range(size)] += prior_weight
         gradient = torch.einsum("spm,sm->sp", joint, residual)
         gradient[:, :size] -= prior_weight * offset
-        free = torch.cat([torch.ones_like(parameters, dtype=torch.bool), amplitudes > 0], 1)
-        bad = ~torch.isfinite(objective)
-        return amplitudes, torch.where(bad, torch.inf, objective), normal, gradient, free
+        return State(amplitudes, objective, normal, gradient)
 
-    amplitudes, objective, normal, gradient, free = state(parameters)
-    converged = torch.zeros(starts, dtype=torch.bool, device=data.device)
+    return descend(
+        state, start.clamp(lower, upper), lower, upper, iterations=iterations, tolerance=tolerance, damping=damping
+    )
+
+
+def descend(
+    state: Callable[[Tensor], State], start: Tensor, lower: Tensor, upper: Tensor, *, iterations: int = 30,
+    tolerance: float = 1e-3, damping: float = 1e-2,
+) -> Fit:
+    """Lower the objective of every start by damped steps.
+
+    Parameters
+    ----------
+    state : callable
+        From parameters (starts, P) to the `State` there, the amplitudes solved.
+    start, lower, upper, iterations, tolerance
+        As in `levenberg_marquardt`.
+    """
+    parameters = start
+    starts, size = start.shape
+    damp = torch.full((starts,), damping, dtype=start.dtype, device=start.device)
+    now = state(parameters)
+    converged = torch.zeros(starts, dtype=torch.bool, device=start.device)
     used = 0
     for used in range(1, iterations + 1):
-        step = _damped_step(parameters, normal, gradient, free, lower, upper, damp)
+        step = _damped_step(parameters, now.normal, now.gradient, now.free(size), lower, upper, damp)
         trial = (parameters + step).clamp(lower, upper)
         new = state(trial)
-        gain = objective - new[1]
+        gain = now.objective - new.objective
         better = gain > 0
         converged = converged | (better & (gain < tolerance)) | (~better & (damp > 1e6)) | (
             ~better & (gain.abs() < tolerance)
         )
-        pick1, pick2 = better[:, None], better[:, None, None]
-        parameters = torch.where(pick1, trial, parameters)
-        amplitudes = torch.where(pick1, new[0], amplitudes)
-        objective = torch.where(better, new[1], objective)
-        normal = torch.where(pick2, new[2], normal)
-        gradient = torch.where(pick1, new[3], gradient)
-        free = torch.where(pick1, new[4], free)
+        parameters = torch.where(better[:, None], trial, parameters)
+        now = now.replaced(new, better)
         damp = torch.where(better, damp / 5, damp * 6).clamp(1e-8, 1e8)
         if bool(converged.all()):
             break
-    return Fit(parameters, amplitudes, objective, normal, converged & torch.isfinite(objective), used)
+    return Fit(
+        parameters, now.amplitudes, now.objective, now.normal, converged & torch.isfinite(now.objective), used
+    )
 
 
 def _damped_step(parameters, normal, gradient, free, lower, upper, damp) -> Tensor:

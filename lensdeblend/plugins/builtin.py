@@ -75,3 +75,14 @@ def lensdeblend_reconstructors():
         requires=("lenstronomy",),
         reference="2018PDU....22..189B",
     )
+
+
+@hookimpl
+def lensdeblend_deblenders():
+    yield Method(
+        name="joint",
+        target="lensdeblend.deblenders.joint:Joint",
+        summary="All galaxies of a blend fitted at once through the PSF, in all bands, with errors",
+        requires=("torch", "photutils"),
+        reference="2018A&C....24..129M",
+    )

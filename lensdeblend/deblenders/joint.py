@@ -1,0 +1,252 @@
+r"""Joint deblending: all galaxies of a blend, in all bands, fitted at once through the PSF.
+
+.. math::
+
+    d_b = P_b \otimes \sum_i \big( f_{ib} \, D_i + g_{ib} \, B_i \big) + s_b + n_b,
+
+with a disc :math:`D_i` and a bulge :math:`B_i` a galaxy, Sérsics of one centre and one shape. Shapes are common to the
+bands, fluxes are not; fluxes are solved for at every step of a damped least-squares descent, none of them negative.
+Components that the data do not ask for are dropped, and galaxies that show in the residual are added.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from astropy.utils.exceptions import AstropyUserWarning
+
+from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius
+from lensdeblend.deblenders.detection import (
+    Detection, Detector, background_level, of_labels, peaks, significance, without_sky,
+)
+from lensdeblend.deblenders.dressing import dressed, segmented
+from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blend
+from lensdeblend.interfaces import Deblender, Image
+from lensdeblend.lensing.threads import single_thread
+from lensdeblend.reconstructors.option_checks import (
+    check_choice, check_device, check_gaussian, check_positive, check_whole,
+)
+from lensdeblend.results import Deblending
+
+__all__ = ["Joint"]
+
+log = logging.getLogger(__name__)
+
+_INDICES: dict[str, tuple[float | None, ...]] = {
+    "bulge+disc": (1.0, 4.0), "disc": (1.0,), "sersic": (None,),
+}
+_CLOSEST = 1.5
+
+
+@dataclass(frozen=True)
+class Joint(Deblender):
+    """Fit all galaxies of a blend at once.
+
+    Parameters
+    ----------
+    components : {"bulge+disc", "disc", "sersic"}
+        What a galaxy is made of: Sérsics of index 1 and 4, of index 1, or one of free index.
+    select : bool
+        Whether to drop the bulge or the disc of a galaxy that does without (Bayesian information criterion).
+    new_galaxies : int
+        How often to look for further galaxies in the residual, where no positions are given.
+    threshold : float
+        Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
+    background : {"auto", "none"}
+        Whether to take off the level of the empty sky, where it differs from zero by 3 sigma.
+    position_prior : float or None
+        Standard deviation, in pixels, of the Gaussian prior about the given or detected positions; None for none.
+    ellipticity_prior : float or None
+        Standard deviation of the prior on ``e1`` and ``e2``.
+    radius_prior : tuple of two floats, or None
+        Median (arcsec) of half-light radii, and standard deviation of their natural logarithm.
+    device : str
+        ``"auto"`` (a GPU where there is one) or a torch device.
+
+    Notes
+    -----
+    Errors are those of the Laplace approximation, all other galaxies' numbers marginalised. Flags of a galaxy: ``at a
+    bound``, ``no flux``, ``at the edge``, ``off the image``; of the whole, in ``meta["flags"]``: ``nothing found``,
+    ``not converged``, ``poor fit``.
+
+    References
+    ----------
+    Melchior et al. 2018 (2018A&C....24..129M) for sources with one shape in all bands; Golub & Pereyra 2003
+    (2003InvPr..19R...1G) for fluxes that are solved along.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> from lensdeblend import deblend, simulate
+    >>> from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
+    >>> galaxies = [Sersic(90, 0.5 * u.arcsec, 1.0), Sersic(60, 0.4 * u.arcsec, 1.0, center_x=1.2 * u.arcsec)]
+    >>> observation = Observation(0.2 * u.arcsec, (40, 40), GaussianPSF(0.7 * u.arcsec), background_rms=0.05)
+    >>> image = simulate(Scene(sources=galaxies), observation, method="galsim", seed=1).image
+    >>> found = deblend(image, positions=[(19.5, 19.5), (25.5, 19.5)], seed=1)
+    >>> [round(float(flux.value) / 10) for flux in found.catalog["flux"]]
+    [9, 6]
+    """
+
+    components: str = "bulge+disc"
+    select: bool = True
+    new_galaxies: int = 2
+    threshold: float = 4.0
+    background: str = "auto"
+    position_prior: float | None = 0.5
+    ellipticity_prior: float | None = 0.3
+    radius_prior: tuple[float, float] | None = (0.4, 0.8)
+    device: str = "auto"
+
+    def __post_init__(self):
+        check_choice("components", self.components, tuple(_INDICES))
+        check_choice("background", self.background, ("auto", "none"))
+        check_whole("new_galaxies", self.new_galaxies, 0)
+        check_device(self.device)
+        for name in ("position_prior", "ellipticity_prior"):
+            check_positive(name, getattr(self, name), "a positive standard deviation")
+        check_gaussian("radius_prior", self.radius_prior)
+        if self.radius_prior is not None and self.radius_prior[0] <= 0:
+            raise ValueError(f"radius_prior must have a positive median in arcsec; got {self.radius_prior[0]}")
+        if self.threshold is None:
+            raise ValueError("threshold must be a positive number; got None")
+        check_positive("threshold", self.threshold, "a positive number")
+        if not isinstance(self.select, bool):
+            raise ValueError(f"select must be True or False; got {self.select!r}")
+
+    def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
+        """Return one image and one catalogue row a galaxy; nothing is random."""
+        blend = Blend.of(image)
+        detector = Detector(threshold=self.threshold)
+        seen = blend if self.background == "none" else without_sky(blend)
+        detection = _detected(detector, seen, segmentation, positions)
+        levels = self._levels(blend, detection)
+        if not len(detection.positions):
+            return _nothing(blend, levels)
+        with torch.no_grad(), single_thread():
+            fit = self._fit(blend, detection.positions, levels)
+            if positions is None and segmentation is None:
+                fit = self._completed(blend, fit, levels)
+        return self._dressed(blend, fit, levels, detection)
+
+    def _fit(self, blend: Blend, positions: np.ndarray, levels: Sequence[float]) -> BlendFit:
+        priors = Priors(self.position_prior, self.ellipticity_prior, self.radius_prior)
+        return fit_blend(
+            blend, positions, levels, indices=_INDICES[self.components], priors=priors, select=self.select,
+            device=self._device,
+        )
+
+    def _completed(self, blend: Blend, fit: BlendFit, levels: Sequence[float]) -> BlendFit:
+        """With the galaxies that show in the residual, as long as each is worth its numbers."""
+        for _ in range(self.new_galaxies):
+            residual = [
+                np.where(band.used, band.data - level - images.sum(0), 0.0)
+                for band, level, images in zip(blend.bands, levels, fit.images)
+            ]
+            places = np.array([[fit.value("x", g)[0], fit.value("y", g)[0]] for g in range(len(fit))])
+            found = peaks(significance(blend, residual), self.threshold, 2)
+            apart = np.hypot(*(found[:, None] - places).transpose(2, 0, 1)).min(1) if len(found) else np.zeros(0)
+            found = found[apart > _CLOSEST]
+            if not len(found):
+                break
+            new = self._fit(blend, np.concatenate([places, found[:1]]), levels)
+            numbers = len(new.parameters) + new.fluxes.size - len(fit.parameters) - fit.fluxes.size
+            log.debug("a galaxy at %s is worth %.1f in chi-square", found[0], fit.objective - new.objective)
+            if fit.objective - new.objective < max(numbers, 1) * np.log(max(blend.used, 2)):
+                break
+            fit = new
+        return fit
+
+    def _levels(self, blend: Blend, detection: Detection) -> list[float]:
+        if self.background == "none":
+            return [0.0] * len(blend.bands)
+        from scipy.ndimage import binary_dilation
+
+        levels = []
+        for band in blend.bands:
+            same = band.aligned and band.data.shape == blend.shape
+            galaxies = binary_dilation(detection.labels > 0, iterations=4) if same else np.zeros(band.data.shape, bool)
+            levels.append(background_level(band, galaxies))
+        return levels
+
+    @property
+    def _device(self) -> str:
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        return self.device
+
+    def _dressed(self, blend: Blend, fit: BlendFit, levels: Sequence[float], detection: Detection) -> Deblending:
+        names = ("x", "y", "e1", "e2")
+        told = {name: np.array([fit.value(name, g) for g in range(len(fit))]) for name in names}
+        fluxes, errors = (np.array(part) for part in zip(*(fit.flux(g) for g in range(len(fit)))))
+        radii = np.array([_radius(fit, g) for g in range(len(fit))])
+        positions = np.stack([told["x"][:, 0], told["y"][:, 0]], 1)
+        whole = sum(
+            images / band.sigma[band.used].mean() for band, images in zip(blend.bands, fit.images)
+            if images.shape[1:] == blend.shape
+        )
+        catalog = catalogue(
+            blend, positions, fluxes, errors, np.stack([told["e1"][:, 0], told["e2"][:, 0]], 1), radii,
+            blendedness(whole), [_flags(fit, g, positions[g], fluxes[g], blend.shape) for g in range(len(fit))],
+            **{f"{name}_err": told[name][:, 1] for name in names},
+        )
+        count = len(fit.parameters) + fit.fluxes.size
+        flags = [] if fit.converged else ["not converged"]
+        freedom = max(blend.used - count, 1)
+        if fit.chi2 / freedom > 1 + 3 * np.sqrt(2 / freedom):
+            flags.append("poor fit")
+        return dressed(
+            blend, fit.images, levels, catalog, segmented(whole, detection.significance, self.threshold), count, flags,
+        )
+
+
+def _detected(detector: Detector, blend: Blend, segmentation, positions) -> Detection:
+    if positions is not None:
+        return detector.around(blend, positions)
+    if segmentation is not None:
+        return of_labels(segmentation.data, significance(blend))
+    return detector.find(blend)
+
+
+def _nothing(blend: Blend, levels: Sequence[float]) -> Deblending:
+    warnings.warn("no galaxy was found: the result is empty", AstropyUserWarning, stacklevel=2)
+    none = np.zeros((0, 2))
+    count = len(blend.bands)
+    catalog = catalogue(
+        blend, none, np.zeros((0, count)), np.zeros((0, count)), none, np.zeros(0), np.zeros(0), [],
+        **{f"{name}_err": np.zeros(0) for name in ("x", "y", "e1", "e2")},
+    )
+    images = [np.zeros((0, *band.data.shape)) for band in blend.bands]
+    return dressed(blend, images, levels, catalog, np.zeros(blend.shape, int), 0, ["nothing found"])
+
+
+def _radius(fit: BlendFit, galaxy: int) -> float:
+    layout = fit.layout
+    components = []
+    for c, g in enumerate(layout.galaxy):
+        column = layout.places["log_radius"][c]
+        if g != galaxy or column >= len(fit.parameters):
+            continue
+        constants = np.concatenate([fit.parameters, layout.constants])
+        components.append((
+            float(fit.fluxes[:, c].sum()), float(np.exp(constants[column])),
+            float(np.exp(constants[layout.places["log_n"][c]])),
+        ))
+    return half_light_radius(components) if components else 0.0
+
+
+def _flags(fit: BlendFit, galaxy: int, position: np.ndarray, fluxes: np.ndarray, shape: tuple[int, int]) -> list[str]:
+    flags = list(fit.at_bounds[galaxy])
+    if not (fluxes > 0).any():
+        flags.append("no flux")
+    upper = np.array(shape[::-1]) - 0.5
+    if (position < -0.5).any() or (position > upper).any():
+        flags.append("off the image")
+    elif (position < 1.5).any() or (position > upper - 2).any():
+        flags.append("at the edge")
+    return flags
