@@ -13,7 +13,7 @@ from lensdeblend import methods, testing
 from lensdeblend.images import like, prepare
 from lensdeblend.interfaces import Simulator
 from lensdeblend.plugins import method_class
-from lensdeblend.testing.common import lens_scene, require_same_result, specimen_image
+from lensdeblend.testing.common import lens_image, require_same_result
 
 BUILTIN = [
     pytest.param(row["kind"], row["name"], id=f"{row['kind']}-{row['name']}")
@@ -180,7 +180,7 @@ def test_a_check_finds_what_is_wrong(kind, method, complaint):
     (lambda result: {"parameters": QTable({**result.parameters, "theta_E": [9] * u.deg})}, "units"),
 ])
 def test_two_results_are_equal_in_tables_and_numbers_too(change, complaint):
-    result = ToyReconstructor().reconstruct(prepare(specimen_image(lens_scene())), np.random.default_rng(1))
+    result = ToyReconstructor().reconstruct(prepare(lens_image()), np.random.default_rng(1))
     changed = replace(result, **change(result))
     with pytest.raises(AssertionError, match=complaint) if complaint else nullcontext():
         require_same_result(changed, result, "after")

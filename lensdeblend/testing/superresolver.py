@@ -9,8 +9,8 @@ from lensdeblend.images import pixel_scale, prepare
 from lensdeblend.interfaces import SuperResolver
 from lensdeblend.results import SuperResolution
 from lensdeblend.testing.common import (
-    SEED, Untouched, checked_method, lens_scene, require, require_equal, require_finite, require_kind,
-    require_round_trip, require_same_unit, specimen_image,
+    SEED, Untouched, checked_method, lens_image, require, require_equal, require_finite, require_kind,
+    require_round_trip, require_same_unit,
 )
 
 __all__ = ["check_superresolver"]
@@ -28,7 +28,7 @@ def check_superresolver(method: str | SuperResolver, *, image: NDData | None = N
     method : str or `~lensdeblend.interfaces.SuperResolver`
         A registered name or an instance.
     image : `~astropy.nddata.NDData`, optional
-        Of a lens; left out, one of 60 x 64 pixels is simulated.
+        Of a lens; left out, one of 46 x 50 pixels is simulated.
     factor : float
         One that the method offers.
 
@@ -38,7 +38,7 @@ def check_superresolver(method: str | SuperResolver, *, image: NDData | None = N
         Where the method breaks the contract.
     """
     method = checked_method("superresolver", method)
-    image = prepare(image if image is not None else specimen_image(lens_scene()))
+    image = prepare(image if image is not None else lens_image())
     with Untouched(image):
         result = method.superresolve(image, factor, np.random.default_rng(SEED))
     require_kind(result, SuperResolution, "superresolve")

@@ -26,8 +26,11 @@ def draw_curves(log: Path, path: Path) -> None:
     width, height = 3.2 * columns, 2.4 * lines
     # Margins in inches: to let matplotlib find them takes as long as all else, at every validation.
     figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(0.6 / width, 0.45 / height, 1 - 0.15 / width, 1 - 0.3 / height, wspace=0.25, hspace=0.5)
-    for axes, name in zip(figure.subplots(lines, columns, squeeze=False).flat, names):
+    figure.subplots_adjust(0.65 / width, 0.45 / height, 1 - 0.15 / width, 1 - 0.3 / height, wspace=0.25, hspace=0.5)
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in panels[len(names):]:
+        axes.set_axis_off()
+    for axes, name in zip(panels, names):
         for column, style in ((name, "-"), (f"validation_{name}", "--")):
             if column in rows[0]:
                 axes.plot(steps, [float(row[column]) for row in rows], style, label=column)
