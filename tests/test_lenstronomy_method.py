@@ -248,7 +248,7 @@ def test_says_what_ends_at_a_bound():
 @pytest.mark.parametrize("source", ["sersic", "shapelets"])
 def test_chain_gives_errors_samples_and_covariance(source):
     method = Lenstronomy(
-        source=source, n_max=1, particles=20, iterations=20, supersampling=1, mcmc_steps=30, mcmc_burn=20,
+        source=source, n_max=1, particles=10, iterations=8, supersampling=1, mcmc_steps=16, mcmc_burn=6,
         walker_ratio=2, samples=60,
     )
     with warnings.catch_warnings(record=True) as seen:
