@@ -7,8 +7,8 @@ import astropy.units as u
 import numpy as np
 import pytest
 import torch
-from astropy.nddata import NDData, VarianceUncertainty
-from astropy.wcs import WCS
+from astropy.nddata import VarianceUncertainty
+from skies import TURNED, changed, on_sky
 
 from lensdeblend import reconstruct, simulate
 from lensdeblend.cli import main
@@ -32,11 +32,6 @@ OBSERVED = {
     "i": Observation(0.1 * ARC, (34, 38), GaussianPSF(0.22 * ARC), background_rms=0.03),
 }
 FLUX = {"g": 10.0, "i": 16.0}
-# From positions in band i to those in band g: turned by 25 degrees and mirrored, and another centre.
-TURNED = Placement(
-    tuple(map(tuple, (np.array([[np.cos(0.44), -np.sin(0.44)], [np.sin(0.44), np.cos(0.44)]]) * [-1, 1]).tolist())),
-    (0.23, -0.17),
-)
 
 
 def scene(flux, parameters=TRUTH, radius=None, light=0.0):
@@ -70,12 +65,6 @@ def together():
     return reconstruct(images(), method=replace(QUICK, samples=1000), seed=1)
 
 
-def changed(image, **new):
-    fields = {name: getattr(image, name) for name in ("data", "uncertainty", "mask", "psf", "unit")} | new
-    meta = {} if "wcs" in new else dict(image.meta)
-    return NDData(fields.pop("data"), meta=meta, **fields)
-
-
 def number(result, name):
     return u.Quantity(result.parameters[name][0]).value
 
@@ -96,18 +85,6 @@ def covariance_of(result, *names):
     every = [name for name in result.parameters.colnames if not name.endswith("_err")]
     index = [every.index(name) for name in names]
     return result.covariance[np.ix_(index, index)]
-
-
-def on_sky(image, placement=Placement()):
-    """With the WCS of an image whose positions ``placement`` leads to those about one point of the sky."""
-    scale = image.meta["PIXSCALE"]
-    ny, nx = image.data.shape
-    origin = placement.inverse.offset
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
-    wcs.wcs.crpix = [(nx + 1) / 2 + origin[0] / scale, (ny + 1) / 2 + origin[1] / scale]
-    wcs.wcs.cd = np.diag([-1, 1]) @ np.array(placement.matrix) * scale / 3600
-    return changed(image, wcs=wcs)
 
 
 @cache

@@ -14,7 +14,7 @@ from lensdeblend.reconstructors.numbers import Numbers
 from lensdeblend.reconstructors.unlensed import bands_see_lens
 from lensdeblend.results import Reconstruction
 
-__all__ = ["dress_bands"]
+__all__ = ["dress_bands", "notes_by_band"]
 
 
 def dress_bands(bands: Sequence[Band], fit: BandsFit, samples: np.ndarray | None) -> Reconstruction:
@@ -46,7 +46,7 @@ def dress_bands(bands: Sequence[Band], fit: BandsFit, samples: np.ndarray | None
                 name: part / max(fit.degrees_of_freedom_in(number), 1)
                 for number, (name, part) in enumerate(zip(names, squares))
             },
-            **_notes(bands),
+            **notes_by_band(bands),
         },
     )
 
@@ -58,7 +58,8 @@ def _images(band: Band, alone, fit: BandsFit, number: int) -> dict:
     return seen_images(band.view, alone, place)
 
 
-def _notes(bands: Sequence[Band]) -> dict[str, dict]:
+def notes_by_band(bands: Sequence[Band]) -> dict[str, dict]:
+    """The notes of each band's view, for the ``meta`` of a result."""
     each = {band.name: band.view.notes for band in bands}
     keys = dict.fromkeys(key for notes in each.values() for key in notes)
     return {key: {name: notes[key] for name, notes in each.items() if key in notes} for key in keys}

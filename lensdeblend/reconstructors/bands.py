@@ -26,7 +26,10 @@ from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.starts import bounds_on
 from lensdeblend.reconstructors.view import View
 
-__all__ = ["Band", "BandsFit", "all_good", "fit_bands", "open_bands", "poor_bands", "sharpen_bands"]
+__all__ = [
+    "Band", "BandsFit", "all_good", "bounds_of_bands", "fit_bands", "open_bands", "placed", "poor_bands",
+    "sharpen_bands",
+]
 
 log = logging.getLogger(__name__)
 
@@ -88,17 +91,28 @@ def open_bands(images: Mapping[str, NDData], radius: float | None = None) -> lis
     ValueError
         Where a band has too few pixels, is named after an error, or does not reach the centre of the first.
     """
-    first = next(iter(images))
-    bands = []
-    for name, image in images.items():
-        if name.endswith("err"):
-            raise ValueError(f"a band named {name!r} makes columns that look like errors; choose another name")
-        placement = _placement(image, images[first], name, first)
-        bands.append(_opened(name, image, radius, placement))
+    bands = [_opened(name, images[name], radius, placement) for name, placement in placed(images).items()]
     region = max(bands, key=lambda band: band.signal).view.region
     if radius is None and region is not None:
         bands = [_opened(band.name, band.view.given, region.radius, band.placement) for band in bands]
     return bands
+
+
+def placed(images: Mapping[str | None, NDData]) -> dict[str | None, Placement]:
+    """From the positions in each band to those in the first; a plain image is one band named None.
+
+    Raises
+    ------
+    ValueError
+        Where a band is named after an error, or does not reach the centre of the first.
+    """
+    first = next(iter(images))
+    placements = {}
+    for name, image in images.items():
+        if name is not None and name.endswith("err"):
+            raise ValueError(f"a band named {name!r} makes columns that look like errors; choose another name")
+        placements[name] = _placement(image, images[first], name, first)
+    return placements
 
 
 def _opened(name: str, image: NDData, radius: float | None, placement: Placement) -> Band:
@@ -215,7 +229,7 @@ def sharpen_bands(bands: Sequence[Band], model: BandedLens, begin: Tensor, prior
     """Fit in double precision from a good start (P,), pixels divided as finely as the model needs."""
     placed = [PlacedLens(model.one, model.columns(i), band.placement) for i, band in enumerate(bands)]
     own = [model.amplitude_columns(i) for i in range(len(bands))]
-    lower, upper = _bounds(bands, model, begin)
+    lower, upper = bounds_of_bands(bands, model, begin)
     mean, weight = priors(model)
     data = torch.cat([band.frame.weighted_data for band in bands])
 
@@ -236,7 +250,8 @@ def sharpen_bands(bands: Sequence[Band], model: BandedLens, begin: Tensor, prior
     )
 
 
-def _bounds(bands: Sequence[Band], model: BandedLens, begin: Tensor) -> tuple[Tensor, Tensor]:
+def bounds_of_bands(bands: Sequence[Band], model: BandedLens, begin: Tensor) -> tuple[Tensor, Tensor]:
+    """Lower and upper bound of every parameter, as `~lensdeblend.reconstructors.starts.bounds` gives them for one."""
     grid = _field(bands)
     lower, upper = torch.empty_like(begin), torch.empty_like(begin)
     for number in range(len(bands)):
@@ -247,6 +262,8 @@ def _bounds(bands: Sequence[Band], model: BandedLens, begin: Tensor) -> tuple[Te
 
 def _field(bands: Sequence[Band]) -> PixelGrid:
     """The finest pixels, over all that the bands show."""
+    if len(bands) == 1:
+        return bands[0].frame.grid
     corners = []
     for band in bands:
         grid = band.frame.grid

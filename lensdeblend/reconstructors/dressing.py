@@ -11,7 +11,9 @@ from astropy.nddata import NDData, VarianceUncertainty
 from torch import Tensor
 
 from lensdeblend.images import like, on_grid, pixel_scale
+from lensdeblend.lensing.banded import BandedLens
 from lensdeblend.lensing.convolution import Convolution
+from lensdeblend.lensing.parametric import SersicLens
 from lensdeblend.lensing.sersic import sersic
 from lensdeblend.lensing.subdivision import PixelGrid, Subdivision, refine
 from lensdeblend.reconstructors.curves import curves_table
@@ -22,7 +24,7 @@ from lensdeblend.reconstructors.unlensed import sees_lens
 from lensdeblend.reconstructors.view import View
 from lensdeblend.results import Reconstruction
 
-__all__ = ["at_bounds", "dress", "seen_images"]
+__all__ = ["at_bounds", "bound_flags", "dress", "held_against", "seen_images"]
 
 _SOURCE_PIXELS_A_SIDE = (41, 201)
 
@@ -56,20 +58,27 @@ def seen_images(view: View, fit: LensFit, unlensed_parameters: Tensor | None = N
     ``unlensed_parameters`` are those of ``fit`` but for the places of the sources, where another image says what an
     undeflected ray is.
     """
-    given, image = view.given, view.image
+    image = view.image
     components = _components_on_image(image, view.frame, fit)
-    model = components.sum(0)
-    variance = image.uncertainty if view.noise is None else VarianceUncertainty(view.noise.sigma(model) ** 2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        residual = np.where(view.used, (image.data - model) / np.sqrt(variance.array), 0.0)
     lights = components[fit.model.sources:]
     bare = fit if unlensed_parameters is None else replace(fit, parameters=unlensed_parameters)
     return {
         "source": _source_plane(image, bare),
         "unlensed": like(image, _unlensed(image, bare)),
+        "lens_light": like(image, lights.sum(0)) if len(lights) else None,
+        **held_against(view, components.sum(0)),
+    }
+
+
+def held_against(view: View, model: np.ndarray) -> dict[str, NDData]:
+    """The ``model`` of the image less its sky, the residual, and the image with the noise that the model makes."""
+    given, image = view.given, view.image
+    variance = image.uncertainty if view.noise is None else VarianceUncertainty(view.noise.sigma(model) ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        residual = np.where(view.used, (image.data - model) / np.sqrt(variance.array), 0.0)
+    return {
         "model": like(given, model + view.sky),
         "residual": like(image, residual, unit=u.dimensionless_unscaled, mask=image.mask, psf=None),
-        "lens_light": like(image, lights.sum(0)) if len(lights) else None,
         "image": like(given, given.data, uncertainty=variance, mask=image.mask, meta=given.meta),
     }
 
@@ -151,8 +160,12 @@ def _flags(frame: Frame, fit: LensFit) -> tuple[str, ...]:
 
 def at_bounds(fit: LensFit) -> list[str]:
     """A flag for each parameter that ended on the edge of its range."""
-    outside = (fit.parameters <= fit.lower) | (fit.parameters >= fit.upper)
-    numbers = Numbers.of(fit.model)
+    return bound_flags(fit.model, (fit.parameters <= fit.lower) | (fit.parameters >= fit.upper))
+
+
+def bound_flags(model: SersicLens | BandedLens, outside: Tensor) -> list[str]:
+    """The same for those parameters of ``model`` that ``outside`` marks."""
+    numbers = Numbers.of(model)
     return [
         f"at a bound: {name}" for name, place in zip(numbers.names, numbers.places)
         if place < len(outside) and outside[place]

@@ -1,22 +1,29 @@
-"""From a frame and a start to the pixelated source of most evidence, and the lens in front of it.
+"""From frames and a start to the pixelated sources of most evidence, and the lens in front of them.
 
-Lens and lens light take damped Gauss-Newton steps in which the source is eliminated (its pixels are solved for at
-every step); the steps follow the gradient of the evidence, its determinant included.
+Lens and lens light take damped Gauss-Newton steps in which the sources are eliminated (their pixels are solved for at
+every step); the steps follow the gradient of the evidence, its determinant included. Each band has a source of its
+own, and the evidences multiply; a plain image is one band.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from lensdeblend.lensing.banded import BandedLens
 from lensdeblend.lensing.inversion import Inversion, Mapped, PixelMapping, Solution
 from lensdeblend.lensing.least_squares import nonnegative_amplitudes
 from lensdeblend.lensing.parametric import ParametricLens
+from lensdeblend.lensing.placement import Placement, carried
 
-__all__ = ["PixelFit", "PixelProblem", "evaluate", "fit_pixels", "with_evidence_gradient", "with_nonnegative_source"]
+__all__ = [
+    "JointFit", "JointProblem", "Part", "PixelFit", "PixelProblem", "evaluate", "fit_pixels", "with_evidence_gradient",
+    "with_nonnegative_sources",
+]
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +35,10 @@ _MOST_DAMPING = 1e6
 
 @dataclass(frozen=True)
 class PixelProblem:
-    """What stays the same while the lens moves.
+    """What stays the same in one band while the lens moves.
 
     ``lights`` renders the lens light alone (a `ParametricLens` without sources); ``data`` are unmasked pixels in units
-    of the noise; the prior on the pixels is ``precision`` times a strength, and on the rest Gaussian with
-    ``prior_mean`` and ``prior_weight``; ``free`` marks what of lens and lens light may move.
+    of the noise; the prior on the pixels is ``precision`` times a strength.
     """
 
     mapping: PixelMapping
@@ -40,19 +46,15 @@ class PixelProblem:
     precision_log_determinant: float
     lights: ParametricLens
     data: Tensor
-    lower: Tensor
-    upper: Tensor
-    prior_mean: Tensor
-    prior_weight: Tensor
-    free: Tensor
 
 
 @dataclass(frozen=True)
 class PixelFit:
-    """State of a fit: where it is, the most probable source there, and what is known about both.
+    """One band: its parameters, told from its own centre, the most probable source there, and what is known about both.
 
     ``normal`` is the normal matrix of parameters and amplitudes with the source marginalised (its Schur complement);
-    ``follow`` (N, parameters and amplitudes) is how the most probable source moves with them.
+    it knows of no prior but the source's. ``follow`` (N, parameters and amplitudes) is how the most probable source
+    moves with them.
     """
 
     problem: PixelProblem
@@ -66,7 +68,6 @@ class PixelFit:
     normal: Tensor
     gradient: Tensor
     follow: Tensor
-    converged: bool = False
 
     @property
     def chi2(self) -> float:
@@ -78,14 +79,104 @@ class PixelFit:
         return self.solution.source * self.problem.mapping.scaling
 
 
-def evaluate(problem: PixelProblem, parameters: Tensor, strength: float) -> PixelFit:
-    """The most probable source and amplitudes at given parameters, and the derivatives of the evidence."""
-    mapped = problem.mapping(parameters[:8])
-    inversion = Inversion(mapped.matrix, problem.precision, problem.precision_log_determinant)
-    return _complete(problem, parameters, mapped, inversion, strength)
+@dataclass(frozen=True)
+class Part:
+    """How one band's parameters follow from those of all: ``shapes @ parameters + offset``.
+
+    ``whole`` is ``shapes`` with the amplitudes behind the parameters, the band's own among those of all.
+    """
+
+    shapes: Tensor
+    offset: Tensor
+    whole: Tensor
+
+    @classmethod
+    def of(cls, model: BandedLens, number: int, placement: Placement) -> Part:
+        """Of the band of that number; ``placement`` leads from its positions to those of the first band."""
+        size, columns, own = len(model.names), model.columns(number), model.one.components
+        # Without sources all that is carried is linear.
+        points = torch.cat([torch.zeros(1, size), torch.eye(size)]).double()[:, columns]
+        points = carried(points, model.one, placement.inverse)
+        shapes = (points[1:] - points[0]).T.contiguous()
+        whole = shapes.new_zeros(len(columns) + own, size + model.components)
+        whole[:len(columns), :size] = shapes
+        whole[len(columns):, size:][:, model.amplitude_columns(number)] = torch.eye(own).double()
+        return cls(shapes, points[0], whole)
+
+    def __call__(self, parameters: Tensor) -> Tensor:
+        return self.shapes @ parameters + self.offset
 
 
-def _complete(problem, parameters, mapped, inversion, strength) -> PixelFit:
+@dataclass(frozen=True)
+class JointProblem:
+    """All bands, and what is known of their parameters beforehand.
+
+    The prior is Gaussian with ``prior_mean`` and ``prior_weight``; ``free`` marks what may move.
+    """
+
+    model: BandedLens
+    bands: Sequence[PixelProblem]
+    parts: Sequence[Part]
+    lower: Tensor
+    upper: Tensor
+    prior_mean: Tensor
+    prior_weight: Tensor
+    free: Tensor
+
+
+@dataclass(frozen=True)
+class JointFit:
+    """State of a fit: parameters and amplitudes of all bands, and the bands there.
+
+    ``objective`` is minus twice the logarithm of the evidence, ``normal`` and ``gradient`` are its, the prior included.
+    """
+
+    problem: JointProblem
+    bands: Sequence[PixelFit]
+    parameters: Tensor
+    objective: float
+    normal: Tensor
+    gradient: Tensor
+    converged: bool = False
+
+    @property
+    def amplitudes(self) -> Tensor:
+        return torch.cat([band.amplitudes for band in self.bands])
+
+    @property
+    def strengths(self) -> list[float]:
+        """Of the regularisation, one a band."""
+        return [band.solution.strength for band in self.bands]
+
+    @property
+    def at_bound(self) -> Tensor:
+        """Which of the parameters lie on the edge of their range."""
+        return (self.parameters <= self.problem.lower) | (self.parameters >= self.problem.upper)
+
+
+def evaluate(problem: JointProblem, parameters: Tensor, strengths: Sequence[float]) -> JointFit:
+    """The most probable sources and amplitudes at given parameters, and the derivatives of the evidence."""
+    bands = []
+    for band, part, strength in zip(problem.bands, problem.parts, strengths):
+        own = part(parameters)
+        mapped = band.mapping(own[:8])
+        inversion = Inversion(mapped.matrix, band.precision, band.precision_log_determinant)
+        bands.append(_complete(band, own, mapped, inversion, strength))
+    return _joined(problem, parameters, bands)
+
+
+def _joined(problem: JointProblem, parameters: Tensor, bands: Sequence[PixelFit]) -> JointFit:
+    size = len(parameters)
+    normal = sum(part.whole.T @ band.normal @ part.whole for part, band in zip(problem.parts, bands))
+    gradient = sum(part.whole.T @ band.gradient for part, band in zip(problem.parts, bands))
+    offset = parameters - problem.prior_mean
+    objective = sum(band.objective for band in bands) + float((problem.prior_weight * offset * offset).sum())
+    normal.diagonal()[:size] += problem.prior_weight
+    gradient[:size] -= problem.prior_weight * offset
+    return JointFit(problem, bands, parameters, objective, (normal + normal.T) / 2, gradient)
+
+
+def _complete(problem: PixelProblem, parameters, mapped, inversion, strength) -> PixelFit:
     rows, matrix = mapped.rows, mapped.matrix
     size = len(parameters)
     amplitudes = parameters.new_zeros(0)
@@ -105,17 +196,12 @@ def _complete(problem, parameters, mapped, inversion, strength) -> PixelFit:
     residual[rows] -= matrix @ solution.source
     slopes[:8] += problem.mapping.lens_slopes(mapped, solution.source)
     jacobian = torch.cat([slopes, basis])
-    offset = parameters - problem.prior_mean
-    objective = solution.objective + outside + float((problem.prior_weight * offset * offset).sum())
     inner = (jacobian[:, rows] @ matrix).T
     follow = -solution.solve(inner)
     normal = jacobian @ jacobian.T + inner.T @ follow
-    normal.diagonal()[:size] += problem.prior_weight
-    gradient = jacobian @ residual
-    gradient[:size] -= problem.prior_weight * offset
     return PixelFit(
-        problem, parameters, amplitudes, mapped, inversion, solution, residual, objective, (normal + normal.T) / 2,
-        gradient, follow,
+        problem, parameters, amplitudes, mapped, inversion, solution, residual, solution.objective + outside, normal,
+        jacobian @ residual, follow,
     )
 
 
@@ -129,21 +215,24 @@ def _amplitudes(basis: Tensor, data: Tensor, rows: Tensor, matrix: Tensor, solut
     return nonnegative_amplitudes(root.T[None], inside)[0]
 
 
-def with_evidence_gradient(fit: PixelFit) -> PixelFit:
-    """The gradient with that of the determinant, which costs as much as all the rest."""
-    # Single precision will do: it is summed over all pixels, and only steers.
-    times_inverse = fit.mapped.matrix.float() @ fit.solution.covariance.float()
-    slopes = fit.problem.mapping.log_determinant_slopes(fit.mapped, times_inverse)
+def with_evidence_gradient(fit: JointFit) -> JointFit:
+    """The gradient with that of the determinants, which costs as much as all the rest."""
     gradient = fit.gradient.clone()
-    gradient[:8] -= slopes / 2
+    for band, part in zip(fit.bands, fit.problem.parts):
+        # Single precision will do: it is summed over all pixels, and only steers.
+        times_inverse = band.mapped.matrix.float() @ band.solution.covariance.float()
+        slopes = band.problem.mapping.log_determinant_slopes(band.mapped, times_inverse)
+        gradient -= part.whole[:8].T @ slopes / 2
     return replace(fit, gradient=gradient)
 
 
-def strengthen(fit: PixelFit, decades: float) -> PixelFit:
-    """At the same place, with the strength of most evidence."""
-    best = fit.inversion.best_strength(_lensed_data(fit), fit.solution.strength, decades)
-    new = _complete(fit.problem, fit.parameters, fit.mapped, fit.inversion, best.strength)
-    return replace(new, converged=fit.converged)
+def strengthen(fit: JointFit, decades: float) -> JointFit:
+    """At the same place, with the strengths of most evidence."""
+    bands = []
+    for band in fit.bands:
+        best = band.inversion.best_strength(_lensed_data(band), band.solution.strength, decades)
+        bands.append(_complete(band.problem, band.parameters, band.mapped, band.inversion, best.strength))
+    return replace(_joined(fit.problem, fit.parameters, bands), converged=fit.converged)
 
 
 def _lensed_data(fit: PixelFit) -> Tensor:
@@ -151,8 +240,12 @@ def _lensed_data(fit: PixelFit) -> Tensor:
     return fit.residual[fit.mapped.rows] + fit.mapped.matrix @ fit.solution.source
 
 
-def with_nonnegative_source(fit: PixelFit) -> PixelFit:
+def with_nonnegative_sources(fit: JointFit) -> JointFit:
     """The same with the most probable of the sources that are nowhere negative."""
+    return replace(fit, bands=[_with_nonnegative_source(band) for band in fit.bands])
+
+
+def _with_nonnegative_source(fit: PixelFit) -> PixelFit:
     data = _lensed_data(fit)
     solution = fit.inversion.solve_nonnegative(data, fit.solution)
     residual = fit.residual.clone()
@@ -161,19 +254,19 @@ def with_nonnegative_source(fit: PixelFit) -> PixelFit:
 
 
 def fit_pixels(
-    problem: PixelProblem, begin: Tensor, strength: float | None, around: float, *, decades: float = 3.0,
+    problem: JointProblem, begin: Tensor, strength: float | None, around: Sequence[float], *, decades: float = 3.0,
     rounds: int = 3, iterations: int = 8,
-) -> PixelFit:
-    """Move lens and lens light to the most evidence, and where ``strength`` is None the strength with them.
+) -> JointFit:
+    """Move lens and lens light to the most evidence, and where ``strength`` is None the strengths with them.
 
-    The strength is sought first ``decades`` up and down from ``around``.
+    The strength of each band is sought first ``decades`` up and down from its ``around``.
     """
-    fit = evaluate(problem, begin, around if strength is None else strength)
+    fit = evaluate(problem, begin, around if strength is None else [strength] * len(problem.bands))
     if strength is None:
         fit = strengthen(fit, decades)
     for turn in range(rounds):
         fit = _climb(fit, iterations)
-        log.debug("round %d: objective %.2f, strength %.3g", turn, fit.objective, fit.solution.strength)
+        log.debug("round %d: objective %.2f, strengths %s", turn, fit.objective, fit.strengths)
         if strength is not None or turn == rounds - 1:
             break
         before = fit.objective
@@ -183,7 +276,7 @@ def fit_pixels(
     return fit
 
 
-def _climb(fit: PixelFit, iterations: int) -> PixelFit:
+def _climb(fit: JointFit, iterations: int) -> JointFit:
     problem = fit.problem
     damping = 1e-2
     fit = with_evidence_gradient(fit)
@@ -193,7 +286,7 @@ def _climb(fit: PixelFit, iterations: int) -> PixelFit:
         expected = float((trial - fit.parameters) @ fit.gradient[:len(trial)])
         if expected < _SETTLED:
             return replace(fit, converged=True)
-        new = evaluate(problem, trial, fit.solution.strength)
+        new = evaluate(problem, trial, fit.strengths)
         gain = fit.objective - new.objective
         log.debug("gain %.3f of expected %.3f, damping %.1e", gain, expected, damping)
         if gain > 0:
@@ -207,7 +300,7 @@ def _climb(fit: PixelFit, iterations: int) -> PixelFit:
     return fit
 
 
-def _step(fit: PixelFit, damping: float) -> Tensor:
+def _step(fit: JointFit, damping: float) -> Tensor:
     problem, size = fit.problem, len(fit.parameters)
     pushed = (fit.parameters <= problem.lower) & (fit.gradient[:size] < 0)
     pushed |= (fit.parameters >= problem.upper) & (fit.gradient[:size] > 0)

@@ -75,10 +75,13 @@ class Numbers:
 
     def best(self, fit: LensFit) -> tuple[np.ndarray, np.ndarray]:
         """Values and covariance of a fit; NaN in the covariance for what the data do not constrain."""
-        best = torch.cat([fit.parameters, fit.amplitudes])
+        return self.told(torch.cat([fit.parameters, fit.amplitudes]), covariance(fit))
+
+    def told(self, best: Tensor, covariance: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The same from parameters and amplitudes and their covariance, 0 for what is not constrained."""
         values = self.values(best[None])[0]
         slope = torch.func.jacrev(lambda p: self.values(p[None])[0])(best)
-        spread = (slope @ covariance(fit) @ slope.T).numpy()
+        spread = (slope @ covariance @ slope.T).numpy()
         spread = (spread + spread.T) / 2
         fixed = np.diag(spread) <= 0
         spread[fixed] = np.nan

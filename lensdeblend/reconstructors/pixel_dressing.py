@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import astropy.units as u
 import numpy as np
 import torch
 from astropy.nddata import NDData, VarianceUncertainty
-from astropy.table import QTable
 from torch import Tensor
 
 from lensdeblend.images import like, on_grid
 from lensdeblend.lensing.convolution import Convolution
+from lensdeblend.lensing.halos import shear
 from lensdeblend.lensing.inversion import trace_back
-from lensdeblend.lensing.parametric import LENS_NAMES
 from lensdeblend.lensing.subdivision import PixelGrid, Subdivision
+from lensdeblend.reconstructors.band_dressing import notes_by_band
+from lensdeblend.reconstructors.bands import Band
 from lensdeblend.reconstructors.curves import curves_table
+from lensdeblend.reconstructors.dressing import bound_flags, held_against
 from lensdeblend.reconstructors.frame import Frame
-from lensdeblend.reconstructors.inverting import PixelFit
+from lensdeblend.reconstructors.inverting import JointFit, PixelFit
+from lensdeblend.reconstructors.numbers import Numbers
 from lensdeblend.reconstructors.pixel_start import PixelStart
+from lensdeblend.reconstructors.posterior_samples import inverse_where
 from lensdeblend.results import Reconstruction
 
 __all__ = ["dress_pixels", "model_in_frame"]
 
-_ANGLES = {"theta_E", "center_x", "center_y", "x", "y", "radius"}
+_WORST_CONSTRAINED = 1e-9
 _MOST_SOURCE_PIXELS = 161
 # Residuals are called coloured where the sum over neighbours is this many of its standard deviations off.
 _COLOURED = 4.0
@@ -45,11 +51,12 @@ class Quality:
     autocorrelation: float
 
 
-def quality(frame: Frame, fit: PixelFit) -> Quality:
-    """Degrees of freedom are pixels less what the data determine of source and lens (Suyu et al. 2006)."""
+def quality(frame: Frame, fit: PixelFit, parameters: float) -> Quality:
+    """Degrees of freedom are pixels less what the data determine of the source (Suyu et al. 2006), and less the number
+    of ``parameters``."""
     covariance = fit.solution.covariance
     determined = len(fit.source) - fit.solution.strength * float((covariance * fit.problem.precision.cpu()).sum())
-    freedom = len(fit.residual) - determined - int(fit.problem.free.sum()) - len(fit.amplitudes)
+    freedom = len(fit.residual) - determined - parameters - len(fit.amplitudes)
     freedom = max(freedom, 1.0)
     whole = torch.full(frame.grid.shape, torch.nan, dtype=torch.float64).reshape(-1)
     used = torch.nonzero(frame.used.reshape(-1)).reshape(-1)
@@ -85,55 +92,69 @@ def model_in_frame(frame: Frame, fit: PixelFit) -> Tensor:
     return model.reshape(frame.grid.shape)
 
 
-def dress_pixels(
-    image: NDData, frame: Frame, start: PixelStart, fit: PixelFit, rng: np.random.Generator, samples: int
-) -> Reconstruction:
-    """Put the fit into NDData on the grid of ``image``, and its numbers into tables."""
-    scale = frame.grid.scale
-    good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
-    lights = _lights_on_image(image, frame, fit)
-    lensed = _on_image(image, lambda x, y: _lensed(fit, x, y), scale)
-    model = lensed + (0 if lights is None else lights)
-    variance = np.array(image.uncertainty.array)
-    if start.noise is not None:
-        variance = start.noise.sigma(model) ** 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        residual = np.where(good, (image.data - model) / np.sqrt(variance), 0.0)
-    judged = quality(frame, fit)
-    names, values, spread, draws = _numbers(fit, samples, rng)
-    parameters = QTable()
-    for index, name in enumerate(names):
-        unit = _unit(name, image)
-        parameters[name] = _column(values[index:index + 1], unit)
-        parameters[f"{name}_err"] = _column(np.sqrt(spread[index:index + 1, index]), unit)
+def dress_pixels(start: PixelStart, fit: JointFit, rng: np.random.Generator, samples: int) -> Reconstruction:
+    """Put the fit into NDData, each band on its own grid, and its numbers, told from the first band, into tables."""
+    names = [band.name for band in start.bands]
+    plain = names == [None]
+    covariance = parameter_covariance(fit)
+    pixels = [len(own.residual) for own in fit.bands]
+    # Bands that have more to say are charged more of the common parameters.
+    charged = [int(fit.problem.free.sum()) * (count / sum(pixels)) for count in pixels]
+    judged = [quality(band.frame, own, many) for band, own, many in zip(start.bands, fit.bands, charged)]
+    images = [
+        _images(band, own, part.whole @ covariance @ part.whole.T)
+        for band, own, part in zip(start.bands, fit.bands, fit.problem.parts)
+    ]
+
+    def each(values: Sequence) -> Any:
+        return values[0] if plain else dict(zip(names, values))
+
+    fields = {field: each([part[field] for part in images]) for field in images[0]}
+    if not start.model.lens_lights:
+        fields["lens_light"] = None
+    units = {band.name: band.view.given.unit for band in start.bands}
+    numbers = Numbers.of(start.model)
+    values, spread = numbers.told(torch.cat([fit.parameters, fit.amplitudes]), covariance)
+    freedom = sum(own.degrees_of_freedom for own in judged)
     meta = {
-        "source_pixels": len(fit.source), "strength": float(fit.solution.strength),
-        "log_evidence": float(-fit.objective / 2), "degrees_of_freedom": float(judged.degrees_of_freedom),
-        "autocorrelation": float(judged.autocorrelation), "colour": float(judged.colour),
-        "lens_lights": fit.problem.lights.model.lens_lights,
-        "variance": "as given" if start.noise is None else
-        f"{start.noise.background:.6g} + {start.noise.per_count:.6g} * model",
+        "source_pixels": each([len(own.source) for own in fit.bands]),
+        "strength": each([float(strength) for strength in fit.strengths]),
+        "log_evidence": float(-fit.objective / 2), "degrees_of_freedom": float(freedom),
+        "autocorrelation": each([float(own.autocorrelation) for own in judged]),
+        "colour": each([float(own.colour) for own in judged]),
+        "lens_lights": start.model.lens_lights,
+        **(start.bands[0].view.notes if plain else notes_by_band(start.bands)),
     }
-    if start.radius is not None:
-        meta |= {"radius": start.radius, "sky": start.sky}
-    image = like(
-        image, image.data + start.sky, uncertainty=VarianceUncertainty(variance), mask=image.mask, meta=image.meta
-    )
+    if not plain:
+        meta |= {"told_from": names[0], "chi2_by_band": each([float(own.chi2) for own in judged])}
     return Reconstruction(
-        source=_source_plane(image, fit, scale),
-        unlensed=like(image, _on_image(image, lambda x, y: _unlensed(fit, x, y), scale)),
-        parameters=parameters,
+        **fields,
+        parameters=numbers.table(values, spread, units),
         covariance=spread,
-        samples=QTable({n: _column(c, _unit(n, image)) for n, c in zip(names, draws.T)}) if samples else None,
-        model=like(image, model + start.sky),
-        residual=like(image, residual, unit=u.dimensionless_unscaled, mask=image.mask, psf=None),
-        lens_light=None if lights is None else like(image, lights),
-        chi2=judged.chi2,
-        flags=(*start.flags, *_flags(fit, judged)),
+        samples=numbers.samples(_samples(fit, covariance, samples, rng), units) if samples else None,
+        chi2=sum(own.chi2 for own in fit.bands) / freedom,
+        flags=(*start.flags, *_flags(fit, judged, names)),
         curves=curves_table(fit.parameters[:8]),
-        image=image,
         meta=meta,
     )
+
+
+def _images(band: Band, fit: PixelFit, covariance: Tensor) -> dict[str, NDData | None]:
+    """The images of a `Reconstruction` by field; ``covariance`` is that of the band's parameters and amplitudes."""
+    image, scale = band.view.image, band.frame.grid.scale
+    lights = _lights_on_image(image, band.frame, fit)
+    lensed = _on_image(image, lambda x, y: _lensed(fit, x, y), scale)
+    # On the sky the sources lie in one place, whatever image tells of them: what passes the centre of the first band
+    # is not deflected by the shear.
+    origin = band.placement.inverse.offset
+    moved_x, moved_y = (float(v) for v in shear(*origin, *fit.parameters[6:8]))
+    unlensed = _on_image(image, lambda x, y: _unlensed(fit, x - moved_x, y - moved_y), scale)
+    return {
+        "source": _source_plane(image, fit, scale, covariance, origin, (moved_x, moved_y)),
+        "unlensed": like(image, unlensed),
+        "lens_light": None if lights is None else like(image, lights),
+        **held_against(band.view, lensed + (0 if lights is None else lights)),
+    }
 
 
 def _in_frame(fit: PixelFit, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,8 +194,14 @@ def _lights_on_image(image: NDData, frame: Frame, fit: PixelFit) -> np.ndarray |
     return _on_image(image, brightness, frame.grid.scale, 4)
 
 
-def _source_plane(image: NDData, fit: PixelFit, image_scale: float) -> NDData:
-    """The source on a regular grid on the sky that holds all of its own, with the variance of each pixel."""
+def _source_plane(
+    image: NDData, fit: PixelFit, image_scale: float, covariance: Tensor, origin: tuple[float, float],
+    moved: tuple[float, float],
+) -> NDData:
+    """The source on a regular grid on the sky that holds all of its own, with the variance of each pixel.
+
+    Its own plane is shown ``moved``, so that a ray through ``origin`` is not deflected by the shear.
+    """
     own = fit.problem.mapping.grid
     centre, matrix = fit.problem.mapping.frame.at(fit.parameters[:8])
     back = torch.linalg.inv(matrix)
@@ -189,113 +216,55 @@ def _source_plane(image: NDData, fit: PixelFit, image_scale: float) -> NDData:
     reading = points.matrix(len(own)).multiply(fit.problem.mapping.scaling.numpy()).tocsr()
     read = torch.as_tensor(reading @ fit.solution.covariance.numpy())
     spread = torch.as_tensor(np.asarray(reading.multiply(read.numpy()).sum(1)).ravel())
-    moved = _movement(fit, x, y, points) + torch.as_tensor(reading @ fit.follow.numpy()).T
-    both = parameter_covariance(fit)
-    spread = spread + (moved * (both @ moved)).sum(0)
+    change = _movement(fit, x, y, points, origin) + torch.as_tensor(reading @ fit.follow.numpy()).T
+    spread = spread + (change * (covariance @ change)).sum(0)
     values = points.values(fit.source)
     return on_grid(
         image, (values * fine**2).reshape(count, count).numpy(), pixel_scale=fine * u.arcsec,
-        offset=middle * u.arcsec,
+        offset=tuple(place + by for place, by in zip(middle, moved)) * u.arcsec,
         uncertainty=VarianceUncertainty((spread * fine**4).clamp_min(0).reshape(count, count).numpy()),
     )
 
 
-def _movement(fit: PixelFit, x: Tensor, y: Tensor, points) -> Tensor:
-    """How the light at fixed points of the source plane changes as the frame moves with the lens: (parameters and
+def _movement(fit: PixelFit, x: Tensor, y: Tensor, points, origin: tuple[float, float]) -> Tensor:
+    """How the light at fixed points of the sky changes as frame and plane move with the lens: (parameters and
     amplitudes, points)."""
     frame = fit.problem.mapping.frame
-    still = [(torch.zeros_like(x), torch.zeros_like(x))] * 8
-    _, _, moves = frame(x, y, still, fit.parameters[:8])
+    at_x, at_y = (torch.full_like(x, value) for value in origin)
+    still = [(torch.zeros_like(x), torch.zeros_like(x))] * 6
+    _, _, moves = frame(x, y, [*still, (-at_x, at_y), (-at_y, -at_x)], fit.parameters[:8])
     along_x, along_y = points.slopes(fit.source)
     change = x.new_zeros(len(fit.normal), len(x))
     change[:8] = torch.stack([along_x * a + along_y * b for a, b in moves])
     return change
 
 
-def parameter_covariance(fit: PixelFit) -> Tensor:
-    """Of parameters and amplitudes, the source marginalised; zero for what is held or lies at a bound."""
-    inside = (fit.parameters > fit.problem.lower) & (fit.parameters < fit.problem.upper)
-    free = torch.cat([fit.problem.free & inside, fit.amplitudes > 0])
-    index = torch.nonzero(free).reshape(-1)
-    result = torch.zeros_like(fit.normal)
-    if not len(index):
-        return result
-    scale = fit.normal.diagonal()[index].clamp_min(1e-300).rsqrt()
-    values, vectors = torch.linalg.eigh(fit.normal[index][:, index] * scale[:, None] * scale)
-    inverse = vectors @ torch.diag(1 / values.clamp_min(1e-9)) @ vectors.T
-    result[index[:, None], index] = inverse * scale[:, None] * scale
-    return result
+def parameter_covariance(fit: JointFit) -> Tensor:
+    """Of parameters and amplitudes, the sources marginalised; zero for what is held or lies at a bound."""
+    free = torch.cat([fit.problem.free & ~fit.at_bound, fit.amplitudes > 0])
+    return inverse_where(free, fit.normal, _WORST_CONSTRAINED)
 
 
-def _numbers(fit: PixelFit, samples: int, rng) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Names, values, covariance (NaN for what was held) and samples of the natural parameters."""
-    model = fit.problem.lights.model
-    size = len(fit.parameters)
-    names = list(LENS_NAMES)
-    for k in range(model.lens_lights):
-        prefix = "light" if model.lens_lights == 1 else f"light{k + 1}"
-        names += [f"{prefix}_{n}" for n in ("x", "y", "radius", "n", "e1", "e2", "flux")]
-
-    def natural(points: Tensor) -> tuple[Tensor, Tensor]:
-        """Natural parameters and their derivatives by their own column."""
-        columns, slopes = [points[:, :8]], [torch.ones(8)]
-        for k in range(model.lens_lights):
-            own = points[:, model.light_columns(k)]
-            columns += [own[:, :2], own[:, 2:4].exp(), own[:, 4:], points[:, size + k:size + k + 1]]
-            slopes += [torch.ones(2), own[0, 2:4].exp(), torch.ones(3)]
-        return torch.cat(columns, 1), torch.cat(slopes).double()
-
-    order = list(range(8))
-    for k in range(model.lens_lights):
-        columns = model.light_columns(k)
-        order += [*range(columns.start, columns.stop), size + k]
-    best = torch.cat([fit.parameters, fit.amplitudes])
-    inner = parameter_covariance(fit)
-    values, slope = natural(best[None])
-    spread = (inner[order][:, order] * slope[:, None] * slope).numpy()
-    held = np.diag(spread) <= 0
-    draws = np.zeros((0, len(names)))
-    if samples:
-        scales, vectors = torch.linalg.eigh(inner)
-        root = (vectors * scales.clamp_min(0).sqrt()).T
-        points = best + torch.as_tensor(rng.standard_normal((samples, len(best)))) @ root
-        points[:, :size] = torch.minimum(torch.maximum(points[:, :size], fit.problem.lower), fit.problem.upper)
-        draws = natural(points)[0].numpy()
-    spread = (spread + spread.T) / 2
-    spread[held] = np.nan
-    spread[:, held] = np.nan
-    return names, values[0].numpy(), spread, draws
+def _samples(fit: JointFit, covariance: Tensor, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Gaussian (count, parameters and amplitudes) about the best, kept within the bounds."""
+    best, size = torch.cat([fit.parameters, fit.amplitudes]), len(fit.parameters)
+    scales, vectors = torch.linalg.eigh(covariance)
+    root = (vectors * scales.clamp_min(0).sqrt()).T
+    points = best + torch.as_tensor(rng.standard_normal((count, len(best)))) @ root
+    points[:, :size] = torch.minimum(torch.maximum(points[:, :size], fit.problem.lower), fit.problem.upper)
+    return points.numpy()
 
 
-def _unit(name: str, image: NDData):
-    short = name if name in LENS_NAMES else name.rsplit("_", 1)[1]
-    if short == "flux":
-        return image.unit if image.unit is not None else u.dimensionless_unscaled
-    return u.arcsec if short in _ANGLES else u.dimensionless_unscaled
-
-
-def _column(values: np.ndarray, unit) -> np.ndarray | u.Quantity:
-    return values if unit == u.dimensionless_unscaled else u.Quantity(values, unit)
-
-
-def _flags(fit: PixelFit, judged: Quality) -> tuple[str, ...]:
-    flags = []
-    if not fit.converged:
-        flags.append("not converged")
-    if judged.chi > 3:
-        flags.append("poor fit")
-    if judged.chi < -3:
-        flags.append("noise overstated")
-    if judged.colour > _COLOURED:
-        flags.append("structure in the residual")
-    if judged.colour < -_COLOURED:
-        flags.append("over-fitted")
-    if not bool((fit.source > 0).any()):
-        flags.append("no source")
-    problem = fit.problem
-    for name, value, low, high, free in zip(
-        problem.lights.model.names, fit.parameters, problem.lower, problem.upper, problem.free
-    ):
-        if free and (value <= low or value >= high):
-            flags.append(f"at a bound: {name.replace('log_', '')}")
-    return tuple(flags)
+def _flags(fit: JointFit, judged: Sequence[Quality], names: Sequence[str | None]) -> list[str]:
+    flags = [] if fit.converged else ["not converged"]
+    for own, quality, name in zip(fit.bands, judged, names):
+        found = {
+            "poor fit": quality.chi > 3,
+            "noise overstated": quality.chi < -3,
+            "structure in the residual": quality.colour > _COLOURED,
+            "over-fitted": quality.colour < -_COLOURED,
+            "no source": not bool((own.source > 0).any()),
+        }
+        where = "" if name is None else f" (band {name})"
+        flags += [f"{flag}{where}" for flag, raised in found.items() if raised]
+    return flags + bound_flags(fit.problem.model, fit.problem.free & fit.at_bound)

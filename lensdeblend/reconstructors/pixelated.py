@@ -17,7 +17,7 @@ demagnified images of the arcs as well as the right one, so it must not search.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,21 +27,24 @@ from astropy.nddata import NDData
 from torch import Tensor
 
 from lensdeblend.interfaces import Image, Reconstructor
+from lensdeblend.lensing.banded import BandedLens
 from lensdeblend.lensing.inversion import PixelMapping, seeing_matrix, trace_back
 from lensdeblend.lensing.parametric import LENS_NAMES, ParametricLens, SersicLens
 from lensdeblend.lensing.regularisation import precision_matrix
 from lensdeblend.lensing.subdivision import Subdivision
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.plugins import create, resolve
+from lensdeblend.reconstructors.bands import bounds_of_bands
 from lensdeblend.reconstructors.frame import Frame
-from lensdeblend.reconstructors.inverting import PixelFit, PixelProblem, fit_pixels, with_nonnegative_source
+from lensdeblend.reconstructors.inverting import (
+    JointFit, JointProblem, Part, PixelFit, PixelProblem, fit_pixels, with_nonnegative_sources,
+)
 from lensdeblend.reconstructors.option_checks import (
     check_choice, check_device, check_gaussian, check_number, check_positive, check_whole,
 )
 from lensdeblend.reconstructors.pixel_dressing import dress_pixels, model_in_frame
 from lensdeblend.reconstructors.pixel_start import PixelStart, start_from_parameters, start_from_result
 from lensdeblend.reconstructors.source_region import adaptive_grid, find_source, regular_grid
-from lensdeblend.reconstructors.starts import bounds
 from lensdeblend.results import Reconstruction
 
 __all__ = ["Pixelated"]
@@ -56,7 +59,7 @@ _FAINTEST = 0.03
 
 @dataclass(frozen=True)
 class Pixelated(Reconstructor):
-    """Solve for the source as pixels, and for the lens along.
+    """Solve for the source as pixels, and for the lens along, in one image or in several bands at once.
 
     Parameters
     ----------
@@ -77,9 +80,9 @@ class Pixelated(Reconstructor):
         Whether the lens parameters move from the start.
     start : str, Reconstructor or mapping
         The method that finds the first lens parameters, by name or as an instance, or a mapping of the eight parameters
-        themselves, angles in arcsec or as Quantity.
+        themselves, angles in arcsec or as Quantity. For bands, a method that takes bands.
     lens_light : {"auto", 0, 1, 2}
-        Sérsic components of the lens galaxy; ``"auto"`` takes none if the pixels fit without.
+        Sérsic components of the lens galaxy, in each band; ``"auto"`` takes none if the pixels fit without.
     radius : float or None
         As in ``forward``: arcsec from the centre within which the lens lies.
     gamma_prior, ellipticity_prior, shear_prior
@@ -94,6 +97,11 @@ class Pixelated(Reconstructor):
     Errors are those of the Laplace approximation, the source marginalised. ``source`` carries the variance of its
     pixels, that of the lens parameters included. The number of degrees of freedom that ``chi2`` is divided by counts
     as many source pixels as the data determine.
+
+    Bands ``{band: NDData}`` have one mass, at the most evidence of all of them together. Each has a source and a
+    strength of its own, and a shape of the lens light, whose centre is common. They differ as they like in pixels, PSF,
+    noise, mask and unit. Their WCS say how they lie to each other; where one has none, their centres are the same
+    place. All positions are told from the centre of the first band.
 
     References
     ----------
@@ -148,32 +156,29 @@ class Pixelated(Reconstructor):
         _check_start(self.start)
 
     def reconstruct(self, image: Image, rng: np.random.Generator) -> Reconstruction:
-        """Return the `~lensdeblend.results.Reconstruction` of one prepared image.
+        """Return the `~lensdeblend.results.Reconstruction` of one prepared image, or of ``{band: NDData}``.
 
         Raises
         ------
         ValueError
-            For several bands, and for an image with too few unmasked pixels.
+            For an image with too few unmasked pixels, and for bands whose WCS do not show the same sky.
         """
         if isinstance(image, Mapping):
-            raise ValueError(
-                f"pixelated fits one band at a time; got the bands {', '.join(image)}: hand in one of them, "
-                f"such as image[{next(iter(image))!r}]"
-            )
-        good = image.data.size if image.mask is None else int(np.sum(~image.mask))
-        if good < _FEWEST_PIXELS:
-            raise ValueError(f"an inversion needs at least {_FEWEST_PIXELS} unmasked pixels; the image has {good}")
+            for band, own in image.items():
+                _check_pixels(own, f"band {band!r}: ")
+        else:
+            _check_pixels(image)
         with torch.no_grad(), single_thread():
             best = None
             for start in self._starts(image, rng):
                 result = self._invert(start, rng)
                 if best is None or result.meta["log_evidence"] > best.meta["log_evidence"]:
                     best = result
-                if not {"poor fit", "structure in the residual"} & set(best.flags):
+                if not any(flag.startswith(("poor fit", "structure in the residual")) for flag in best.flags):
                     break
             return best
 
-    def _starts(self, image: NDData, rng: np.random.Generator) -> Iterator[PixelStart]:
+    def _starts(self, image: Image, rng: np.random.Generator) -> Iterator[PixelStart]:
         """First a quick one, and where the amount of lens light is open, one without any."""
         if isinstance(self.start, Mapping):
             yield start_from_parameters(image, self.start, self.lens_light, self.radius)
@@ -194,22 +199,25 @@ class Pixelated(Reconstructor):
             yield start
 
     def _invert(self, start: PixelStart, rng: np.random.Generator) -> Reconstruction:
-        frame = Frame.of(start.image)
-        fit = self._fit(frame, start)
-        if start.noise is not None:
-            frame = frame.with_sigma(start.noise.sigma(model_in_frame(frame, fit)))
-            fit = self._fit(frame, replace(start, parameters=fit.parameters), fit.solution.strength)
-        return dress_pixels(start.image, frame, start, fit, rng, self.samples)
+        fit = self._fit(start, [1e-3] * len(start.bands))
+        if any(band.view.noise is not None for band in start.bands):
+            lit = [
+                replace(band, view=band.view.lit(model_in_frame(band.frame, own)))
+                for band, own in zip(start.bands, fit.bands)
+            ]
+            start = replace(start, bands=lit, parameters=fit.parameters)
+            fit = self._fit(start, fit.strengths)
+        return dress_pixels(start, fit, rng, self.samples)
 
-    def _fit(self, frame: Frame, start: PixelStart, around: float = 1e-3) -> PixelFit:
-        problem = self._problem(frame, start)
+    def _fit(self, start: PixelStart, around: Sequence[float]) -> JointFit:
+        problem = self._problem(start)
         adaptive = self.regularisation == "adaptive"
         effort = {"rounds": 1, "iterations": 4} if adaptive else {}
         fit = fit_pixels(problem, start.parameters, self.strength, around, **effort)
         if adaptive:
-            problem = self._adapted(fit)
-            fit = fit_pixels(problem, fit.parameters, self.strength, fit.solution.strength, decades=1.5)
-        return with_nonnegative_source(fit) if self.nonnegative else fit
+            problem = replace(problem, bands=[self._adapted(own) for own in fit.bands])
+            fit = fit_pixels(problem, fit.parameters, self.strength, fit.strengths, decades=1.5)
+        return with_nonnegative_sources(fit) if self.nonnegative else fit
 
     def _adapted(self, fit: PixelFit) -> PixelProblem:
         """More curvature is expected where the source is bright."""
@@ -226,10 +234,25 @@ class Pixelated(Reconstructor):
             return "cuda" if torch.cuda.is_available() else "cpu"
         return self.device
 
-    def _problem(self, frame: Frame, start: PixelStart) -> PixelProblem:
+    def _problem(self, start: PixelStart) -> JointProblem:
+        model = start.model
+        parts = [Part.of(model, number, band.placement) for number, band in enumerate(start.bands)]
+        lower, upper = bounds_of_bands(start.bands, model, start.parameters)
+        mean, weight = self._priors(model)
+        return JointProblem(
+            model,
+            [
+                self._problem_of(band.frame, light, model.one, part(start.parameters)[:8])
+                for band, light, part in zip(start.bands, start.lights, parts)
+            ],
+            parts, lower, upper, mean, weight,
+            torch.tensor([self.lens == "free"] * 8 + [True] * (len(start.parameters) - 8)),
+        )
+
+    def _problem_of(self, frame: Frame, light: np.ndarray, model: SersicLens, lens: Tensor) -> PixelProblem:
+        """That of one band, whose lens light at the start is ``light`` on its whole image."""
         (row, column), (ny, nx) = frame.corner, frame.grid.shape
-        light = torch.as_tensor(start.light[row:row + ny, column:column + nx])
-        lens = start.parameters[:8]
+        light = torch.as_tensor(light[row:row + ny, column:column + nx])
         arcs = find_source(frame, light, lens)
         subdivision = Subdivision.uniform(frame.grid, _POINTS_A_SIDE, used=frame.reachable)
         if self.grid == "regular":
@@ -240,8 +263,6 @@ class Pixelated(Reconstructor):
             grid = adaptive_grid(arcs, self.side, x, y, (frame.smoothed(1.0) - light.numpy()).reshape(-1))
         kind = "gradient" if self.regularisation == "gradient" else "curvature"
         precision, log_determinant = precision_matrix(grid, kind)
-        lower, upper = bounds(start.model, frame, start.parameters)
-        mean, weight = self._priors(start.model)
         # A source of 1 everywhere would be seen as bright as the noise.
         unit = torch.full((len(grid),), float(frame.sigma[frame.used].median()) / frame.grid.scale**2).double()
         seeing = seeing_matrix(subdivision, frame.kernel, frame.weight)
@@ -249,13 +270,12 @@ class Pixelated(Reconstructor):
             PixelMapping(grid, subdivision, seeing, unit, arcs.frame),
             precision.to(self._device), log_determinant,
             ParametricLens(
-                start.model, Subdivision.uniform(frame.grid, 4, used=frame.reachable), frame.convolution, frame.weight
+                model, Subdivision.uniform(frame.grid, 4, used=frame.reachable), frame.convolution, frame.weight
             ),
-            frame.weighted_data, lower, upper, mean, weight,
-            torch.tensor([self.lens == "free"] * 8 + [True] * (len(start.parameters) - 8)),
+            frame.weighted_data,
         )
 
-    def _priors(self, model: SersicLens) -> tuple[Tensor, Tensor]:
+    def _priors(self, model: BandedLens) -> tuple[Tensor, Tensor]:
         mean = torch.zeros(len(model.names), dtype=torch.float64)
         weight = torch.zeros_like(mean)
         if self.gamma_prior is not None:
@@ -265,6 +285,12 @@ class Pixelated(Reconstructor):
         if self.shear_prior is not None:
             weight[6:8] = self.shear_prior**-2
         return mean, weight
+
+
+def _check_pixels(image: NDData, where: str = "") -> None:
+    good = image.data.size if image.mask is None else int(np.sum(~image.mask))
+    if good < _FEWEST_PIXELS:
+        raise ValueError(f"{where}an inversion needs at least {_FEWEST_PIXELS} unmasked pixels; the image has {good}")
 
 
 def _check_start(start) -> None:

@@ -8,21 +8,30 @@ from torch import Tensor
 
 from lensdeblend.reconstructors.fitting import LensFit
 
-__all__ = ["covariance", "hamiltonian_samples", "laplace_samples"]
+__all__ = ["covariance", "hamiltonian_samples", "inverse_where", "laplace_samples"]
 
 
 def covariance(fit: LensFit) -> Tensor:
     """Of the parameters, then the amplitudes; zero for what lies at a bound and for absent components."""
     free = torch.cat([(fit.parameters > fit.lower) & (fit.parameters < fit.upper), fit.amplitudes > 0])
-    diagonal = fit.normal.diagonal()
+    return inverse_where(free, fit.normal)
+
+
+def inverse_where(free: Tensor, normal: Tensor, least: float = 1e-12) -> Tensor:
+    """The inverse of the ``free`` part of a normal matrix, 0 elsewhere.
+
+    With its diagonal scaled to 1, no eigenvalue counts as smaller than ``least``.
+    """
+    diagonal = normal.diagonal()
     # The shape of what has no light moves nothing, and has a diagonal of exactly 0.
-    free &= diagonal > 0
-    result = torch.zeros_like(fit.normal)
-    index = torch.nonzero(free).reshape(-1)
+    index = torch.nonzero(free & (diagonal > 0)).reshape(-1)
+    result = torch.zeros_like(normal)
+    if not len(index):
+        return result
     scale = diagonal[index].rsqrt()
-    part = fit.normal[index][:, index] * scale[:, None] * scale
+    part = normal[index][:, index] * scale[:, None] * scale
     values, vectors = torch.linalg.eigh(part)
-    inverse = vectors @ torch.diag(1 / values.clamp_min(1e-12)) @ vectors.T
+    inverse = vectors @ torch.diag(1 / values.clamp_min(least)) @ vectors.T
     result[index[:, None], index] = inverse * scale[:, None] * scale
     return result
 

@@ -18,8 +18,8 @@ from lensdeblend.lensing.subdivision import PixelGrid, Subdivision
 from lensdeblend.reconstructors.frame import Frame
 
 __all__ = [
-    "Arcs", "LensLight", "blurred_data", "blurred_lens", "bounds", "bounds_on", "draw_starts", "find_arcs",
-    "find_lens_light", "fit_lens_light", "rank_starts",
+    "Arcs", "LensLight", "blurred_data", "blurred_lens", "bounds", "bounds_on", "clipped_light", "draw_starts",
+    "find_arcs", "find_lens_light", "fit_lens_light", "rank_starts",
 ]
 
 _LIGHT_CENTER_PIXELS = 4
@@ -180,7 +180,7 @@ def fit_lens_light(frame: Frame, count: int, first: LensLight | None = None) -> 
     x, y = frame.positions()
     if first is None:
         row, column = central_peak(frame)
-        first = _clipped_light(frame, np.array([x[row, column], y[row, column], np.log(0.6), np.log(3.0), 0, 0]))
+        first = clipped_light(frame, np.array([x[row, column], y[row, column], np.log(0.6), np.log(3.0), 0, 0]))
     if count == 1:
         return first
     light = first.parameters
@@ -194,7 +194,7 @@ def fit_lens_light(frame: Frame, count: int, first: LensLight | None = None) -> 
         np.concatenate([light, [x[row, column], y[row, column], np.log(0.2), np.log(1.5), 0, 0]]),
         np.concatenate([core, halo]),
     ]
-    return min((_clipped_light(frame, b) for b in begins), key=lambda fit: clipped_chi2(frame, fit.image))
+    return min((clipped_light(frame, b) for b in begins), key=lambda fit: clipped_chi2(frame, fit.image))
 
 
 def clipped_chi2(frame: Frame, image: Tensor, where: Tensor | None = None) -> float:
@@ -224,7 +224,8 @@ def _above_falling_profile(frame: Frame, begin: np.ndarray) -> np.ndarray:
     return binary_dilation(above) & (ring > 2)
 
 
-def _clipped_light(frame: Frame, begin: np.ndarray) -> LensLight:
+def clipped_light(frame: Frame, begin: np.ndarray) -> LensLight:
+    """Fit the lens light from ``begin``, six parameters a component, what stands out clipped away."""
     model = SersicLens(0, len(begin) // 6)
     start = torch.as_tensor(np.concatenate([[1.0, 2.0], np.zeros(6), begin])[None], dtype=frame.data.dtype)
     lower, upper = bounds(model, frame, start[0])
