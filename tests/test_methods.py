@@ -119,6 +119,11 @@ class Curious(ToyReconstructor):
         return replace(result, model=like(image, np.where(image.mask, 0, result.model.data + leak)))
 
 
+class Short(ToyReconstructor):
+    def reconstruct_batch(self, images, rng):
+        return super().reconstruct_batch(images, rng)[:1]
+
+
 class Wasteful(ToyDeblender):
     def deblend(self, image, segmentation, positions, rng):
         result = super().deblend(image, segmentation, positions, rng)
@@ -160,6 +165,7 @@ class Fading(ToySuperResolver):
         ("reconstructor", Optimist(), "chi2 must be reduced"),
         ("reconstructor", Terse(), "lack the column gamma"),
         ("reconstructor", Curious(), "residual must be|other values in masked pixels"),
+        ("reconstructor", Short(), "returned 1 results for 2 inputs"),
         ("deblender", Wasteful(), "sum of the shares and the data"),
         ("deblender", Shuffled(), "pixels from the positions"),
         ("generator", Monotone(), "all galaxies are the same"),

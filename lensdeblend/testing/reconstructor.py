@@ -100,7 +100,11 @@ def _check_batch(method: Reconstructor, image: NDData, alone: Reconstruction) ->
 
     poisoned = prepare(image)
     poisoned.data[image.mask] = 1e6
-    batch = reconstruct([recast(item, CCDData) for item in (image, poisoned)], method=method, seed=SEED)
+    try:
+        batch = reconstruct([recast(item, CCDData) for item in (image, poisoned)], method=method, seed=SEED)
+    except RuntimeError as error:
+        require("results for 2 inputs" not in str(error), f"reconstruct_batch: {error}")
+        raise
     sigma = np.sqrt(image.uncertainty.array)
     for result, what in zip(batch, ("alone and in a batch", "with other values in masked pixels")):
         shift = ((result.model.data - alone.model.data) / sigma)[~image.mask]
