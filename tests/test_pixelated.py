@@ -22,6 +22,7 @@ from lensdeblend.lensing.source_grids import DelaunayGrid, RegularGrid
 from lensdeblend.lensing.subdivision import Subdivision
 from lensdeblend.reconstructors.forward import Forward
 from lensdeblend.reconstructors.inverting import evaluate, with_evidence_gradient
+from lensdeblend.reconstructors.pixel_dressing import parameter_covariance
 from lensdeblend.reconstructors.pixel_start import start_from_parameters, start_from_result
 from lensdeblend.reconstructors.pixelated import Pixelated
 from lensdeblend.results import Reconstruction
@@ -246,6 +247,18 @@ def test_gradient_of_the_evidence(grid, lens_light):
     parameters = parameters + 1e-3
     step, tolerance = (1e-5, 1e-3) if grid == "regular" else (1e-7, 0.01)
     check_gradient(fitted, parameters, [0.1], step, tolerance)
+
+
+def test_light_that_is_not_there_has_no_error():
+    """Nor does its shape, which moves nothing, spoil the errors of the rest."""
+    _, fitted, parameters = problem(replace(QUICK, lens_light=1, side=14), True)
+    fit = evaluate(fitted, parameters, [0.1])
+    normal = fit.normal.clone()
+    normal[8:] = normal[:, 8:] = 0
+    dark = replace(fit, normal=normal, bands=[replace(fit.bands[0], amplitudes=torch.zeros(1).double())])
+    covariance = parameter_covariance(dark)
+    assert not covariance[8:].any() and not covariance[:, 8:].any()
+    np.testing.assert_allclose(covariance[:8, :8], np.linalg.inv(fit.normal[:8, :8]), rtol=1e-6)
 
 
 # Truth --------------------------------------------------------------------------

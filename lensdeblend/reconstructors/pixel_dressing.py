@@ -28,7 +28,7 @@ from lensdeblend.reconstructors.pixel_start import PixelStart
 from lensdeblend.reconstructors.posterior_samples import inverse_where
 from lensdeblend.results import Reconstruction
 
-__all__ = ["dress_pixels", "model_in_frame"]
+__all__ = ["dress_pixels", "model_in_frame", "parameter_covariance"]
 
 _WORST_CONSTRAINED = 1e-9
 _MOST_SOURCE_PIXELS = 161
