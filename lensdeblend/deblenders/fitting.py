@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ _FARTHEST_MOVE = 3.0
 _SMALLEST, _LARGEST_OF_FRAME = 0.05, 0.5
 _MOST_ELLIPTICAL = 0.85
 _FIRST_RADIUS_OF_PSF = 0.6
+# First radii in units of that one, and how stiffly (pixels) positions are held before shapes are known.
+_STARTS = (1.0, 0.3), (0.5, 0.1), (2.0, 0.1)
 
 
 @dataclass(frozen=True)
@@ -100,16 +102,37 @@ def fit_blend(
     device : str
     """
     prepared = _Prepared.of(blend, levels, device)
-    simple = GalaxyLayout((_DISC,) * len(positions))
-    start = [[x, y, 0.0, 0.0, np.log(prepared.first_radius)] for x, y in positions]
-    problem, fit = _fitted(prepared, simple, np.concatenate(start), positions, priors, iterations=8, tolerance=1.0)
-    if indices != _DISC:
-        layout = GalaxyLayout((tuple(indices),) * len(positions))
-        begin = _grown(layout, fit.parameters[0].cpu().numpy().astype(float))
-        problem, fit = _fitted(prepared, layout, begin, positions, priors, iterations=25, tolerance=0.1)
+    best = None
+    for factor, stiffness in _STARTS:
+        problem, fit = _from_discs(prepared, positions, indices, priors, factor, stiffness)
+        if best is None or float(fit.objective[0]) < float(best[1].objective[0]):
+            best = problem, fit
+        if _is_good(prepared, *best):
+            break
     if select:
-        problem, fit = _selected(prepared, problem, fit, positions, priors)
-    return _told(prepared, problem, fit)
+        best = _selected(prepared, *best, positions, priors)
+    return _told(prepared, *best)
+
+
+def _from_discs(prepared: _Prepared, positions, indices, priors: Priors, factor: float, stiffness: float):
+    """First a round disc a galaxy, which may hardly move, then what is wished."""
+    simple = GalaxyLayout((_DISC,) * len(positions))
+    start = [[x, y, 0.0, 0.0, np.log(factor * prepared.first_radius)] for x, y in positions]
+    held = replace(priors, position=min(stiffness, priors.position or stiffness))
+    problem, fit = _fitted(prepared, simple, np.concatenate(start), positions, held, iterations=8, tolerance=1.0)
+    layout = GalaxyLayout((tuple(indices),) * len(positions))
+    begin = _grown(layout, fit.parameters[0].cpu().numpy().astype(float))
+    return _fitted(prepared, layout, begin, positions, priors, iterations=25, tolerance=0.1)
+
+
+def _is_good(prepared: _Prepared, problem: BlendProblem, fit: Fit) -> bool:
+    """Whether all galaxies shine and what is left is noise."""
+    layout = problem.layout
+    fluxes = fit.amplitudes[0].reshape(len(prepared.bands), -1).sum(0)
+    shining = {layout.galaxy[c] for c in torch.nonzero(fluxes > 0).flatten().tolist()}
+    freedom = max(prepared.blend.used - len(layout.names) - fit.amplitudes.shape[1], 1)
+    few = float(fit.objective[0]) / freedom < 1 + 3 * np.sqrt(2 / freedom)
+    return few and len(shining) == len(layout) and bool(fit.converged[0])
 
 
 @dataclass(frozen=True)
@@ -199,6 +222,8 @@ def _grown(layout: GalaxyLayout, discs: np.ndarray) -> np.ndarray:
         for key, value in zip(("x", "y", "e1", "e2"), disc):
             begin[layout.places[key][g]] = value
     for c, g in enumerate(layout.galaxy):
+        if layout.places["log_n"][c] < len(begin):
+            begin[layout.places["log_n"][c]] = np.log(1.5)
         several = layout.galaxy.count(g) > 1
         factor = (_DISC_GROWS if layout.galaxy.index(g) == c else _BULGE_OF_DISC) if several else 1.0
         begin[layout.places["log_radius"][c]] = discs[5 * g + 4] + np.log(factor)
@@ -209,13 +234,14 @@ def _selected(prepared, problem: BlendProblem, fit: Fit, positions, priors) -> t
     """Without components that have no flux in any band, or whose flux the data could do without.
 
     Without a component, chi-square would rise by about its flux squared in units of its error; what it must be worth is
-    the logarithm of the number of pixels for each of its numbers (the Bayesian information criterion).
+    two for each of its numbers (Akaike's information criterion: a steeper one drops bulges that are there, and fluxes
+    come out low).
     """
     layout = problem.layout
     size, count = len(layout.names), len(layout.galaxy)
     fluxes = fit.amplitudes[0].cpu().double().numpy().reshape(-1, count)
     covariance = _covariance(fit)
-    penalty = np.log(max(prepared.blend.used, 2)) * (1 + len(prepared.bands))
+    penalty = 2.0 * (1 + len(prepared.bands))
     kept: list[tuple[float | None, ...]] = []
     places: list[int] = []
     for g, components in enumerate(layout.indices):

@@ -53,7 +53,8 @@ class Joint(Deblender):
     components : {"bulge+disc", "disc", "sersic"}
         What a galaxy is made of: Sérsics of index 1 and 4, of index 1, or one of free index.
     select : bool
-        Whether to drop the bulge or the disc of a galaxy that does without (Bayesian information criterion).
+        Whether to drop the bulge or the disc of a galaxy that does without, by Akaike's information criterion. Errors
+        are then those of the simpler galaxies, and too small where one was dropped that is there.
     new_galaxies : int
         How often to look for further galaxies in the residual, where no positions are given.
     threshold : float
@@ -94,7 +95,7 @@ class Joint(Deblender):
     """
 
     components: str = "bulge+disc"
-    select: bool = True
+    select: bool = False
     new_galaxies: int = 2
     threshold: float = 4.0
     background: str = "auto"

@@ -7,7 +7,9 @@ The transform of a galaxy through pixels and PSF is a product,
     \sum_c a_c F_{n_c}\big(R_c \sqrt{k^T S\, k}\big) \; e^{-i k \cdot x} \; \mathrm{sinc}(k/2\pi) \; P(k),
 
 with :math:`F_n` from `lensdeblend.lensing.hankel`, so that its derivatives are products too, and one inverse transform
-of the small frame is all that a component or a derivative costs.
+of the small frame is all that a component or a derivative costs. A model is averaged over each pixel before it goes
+through the PSF, and pixels fold what is finer than they are: to compact and steep components the images of their
+transforms one wave a pixel away are added.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ __all__ = ["FourierFrame", "FourierGrid", "GalaxyLayout", "Rendered", "render"]
 _POINT = float(np.log(1e-2))
 _EDGE = 8
 _FOLDED, _FINER = 0.02, 3
+_STEEP, _COMPACT = float(np.log(1.5)), float(np.log(2.0))
+_IMAGES = (1, 0), (-1, 0), (0, 1), (0, -1)
+_OF_GALAXIES = ("x", "y", "e1", "e2")
 
 
 @dataclass(frozen=True)
@@ -170,51 +175,29 @@ class GalaxyLayout:
 
 
 @dataclass
-class _Drawn:
-    """Transforms on one grid before pixel and PSF: of each component its profile and the profile's slopes, of each
-    galaxy its phase and how ``e1``, ``e2`` change the logarithm of its kappa."""
-
-    values: Tensor
-    slopes: Tensor
-    by_index: Tensor
-    phase: Tensor
-    by_shape: tuple[Tensor, Tensor]
-
-
-@dataclass
 class Rendered:
-    """Components in one band at amplitude 1, (starts, components, ny, nx), and what their derivatives are made of."""
+    """Components in one band at amplitude 1, (starts, components, ny, nx), and the transforms of their derivatives, by
+    name of the parameter."""
 
     basis: Tensor
     layout: GalaxyLayout
     frame: FourierFrame
-    drawn: _Drawn
+    slopes: dict[str, Tensor]
 
     def derivatives(self, amplitudes: Tensor) -> Tensor:
         """Of the whole by each parameter, (starts, P, ny, nx), with ``amplitudes`` (starts, components)."""
-        layout, drawn = self.layout, self.drawn
-        owner, size = layout.owner(amplitudes.device), len(layout.names)
-        places = layout.places
-        weight = amplitudes[:, :, None, None]
-        values, slopes = weight * drawn.values, weight * drawn.slopes
-        total, slope = (
-            part.new_zeros(len(part), len(layout), *part.shape[2:]).index_add_(1, owner, part)
-            for part in (values, slopes)
-        )
-        parts = drawn.phase.new_empty(len(values), size, *values.shape[2:])
-        moved = torch.complex(torch.zeros_like(total), -total) * drawn.phase
-        parts[:, places["x"]] = moved * self.frame.kx
-        parts[:, places["y"]] = moved * self.frame.ky
-        extended = [g for g, column in enumerate(places["e1"]) if column < size]
-        if extended:
-            turned = (slope * drawn.phase)[:, extended]
-            for key, by in zip(("e1", "e2"), drawn.by_shape):
-                parts[:, [places[key][g] for g in extended]] = turned * by[:, extended]
-        for key, part in (("log_radius", slopes), ("log_n", weight * drawn.by_index)):
-            own = [c for c, column in enumerate(places[key]) if column < size]
-            if own:
-                galaxies = [layout.galaxy[c] for c in own]
-                parts[:, [places[key][c] for c in own]] = part[:, own] * drawn.phase[:, galaxies]
+        layout, size = self.layout, len(self.layout.names)
+        owner = layout.owner(amplitudes.device)
+        first = self.slopes["x"]
+        parts = first.new_empty(len(first), size, *first.shape[2:])
+        for key, slope in self.slopes.items():
+            weighted = slope * amplitudes[:, :, None, None]
+            if key in _OF_GALAXIES:
+                whole = weighted.new_zeros(len(weighted), len(layout), *weighted.shape[2:])
+                weighted = whole.index_add_(1, owner, weighted)
+            free = [k for k, column in enumerate(layout.places[key]) if column < size]
+            if free:
+                parts[:, [layout.places[key][k] for k in free]] = weighted[:, free]
         return self.frame.images(parts)
 
 
@@ -234,31 +217,91 @@ def render(
         Left out, that of the parameters' dtype and device.
     """
     table = table or sersic_transform(parameters.dtype, str(parameters.device))
-    grids: dict[FourierGrid, _Drawn] = {}
+    components = _Components.of(parameters, layout, table)
+    grids: dict[FourierGrid, dict[str, Tensor]] = {}
     found = []
     for frame in frames:
         if frame.grid not in grids:
-            grids[frame.grid] = _draw(parameters, layout, frame, table)
-        drawn = grids[frame.grid]
-        basis = frame.images(drawn.values * drawn.phase[:, layout.owner(parameters.device)])
-        found.append(Rendered(basis, layout, frame, drawn))
+            grids[frame.grid] = _folded(components, frame)
+        transforms = dict(grids[frame.grid])
+        basis = frame.images(transforms.pop("value"))
+        found.append(Rendered(basis, layout, frame, transforms))
     return found
 
 
-def _draw(parameters: Tensor, layout: GalaxyLayout, frame: FourierFrame, table: SersicTransform) -> _Drawn:
-    full = torch.cat([parameters, parameters.new_tensor(layout.constants).expand(len(parameters), -1)], 1)
-    x, y, e1, e2 = (full[:, layout.places[key], None, None] for key in ("x", "y", "e1", "e2"))
-    kx, ky = frame.kx, frame.ky
-    modulus2 = e1 * e1 + e2 * e2
-    both, difference, cross = kx * kx + ky * ky, kx * kx - ky * ky, 2 * kx * ky
-    square = ((1 + modulus2) * both + 2 * e1 * difference + 2 * e2 * cross) / (1 - modulus2)
-    square = square.clamp_min(1e-12)
-    by_shape = tuple(
-        (e * (both + square) + across) / ((1 - modulus2) * square) for e, across in ((e1, difference), (e2, cross))
-    )
-    log_kappa = 0.5 * square.log()[:, layout.owner(parameters.device)]
-    log_kappa = log_kappa + full[:, layout.places["log_radius"], None, None]
-    rows = table.rows(full[:, layout.places["log_n"]])
-    values, slopes, by_index = (part.reshape(log_kappa.shape) for part in table.at(rows, log_kappa.flatten(2)))
-    angle = kx * x + ky * y
-    return _Drawn(values, slopes, by_index, torch.polar(torch.ones_like(angle), -angle), by_shape)
+@dataclass
+class _Components:
+    """Numbers (starts, components, 1, 1), and profiles as `SersicTransform.rows` gives them."""
+
+    x: Tensor
+    y: Tensor
+    e1: Tensor
+    e2: Tensor
+    log_radius: Tensor
+    rows: tuple[Tensor, ...]
+    table: SersicTransform
+    loose: bool
+    compact: list[int]
+
+    @classmethod
+    def of(cls, parameters: Tensor, layout: GalaxyLayout, table: SersicTransform) -> _Components:
+        full = torch.cat([parameters, parameters.new_tensor(layout.constants).expand(len(parameters), -1)], 1)
+        owned = {key: [layout.places[key][g] for g in layout.galaxy] for key in _OF_GALAXIES}
+        log_radius, log_n = full[:, layout.places["log_radius"]], full[:, layout.places["log_n"]]
+        compact = (log_n > _STEEP) | (log_radius < _COMPACT)
+        return cls(
+            *(full[:, owned[key], None, None] for key in _OF_GALAXIES), log_radius[:, :, None, None],
+            table.rows(log_n), table, any(column < len(layout.names) for column in layout.places["log_n"]),
+            torch.nonzero(compact.any(0)).flatten().tolist(),
+        )
+
+    def chosen(self, index: list[int]) -> _Components:
+        numbers = (part[:, index] for part in (self.x, self.y, self.e1, self.e2, self.log_radius))
+        return _Components(*numbers, tuple(row[:, index] for row in self.rows), self.table, self.loose, [])
+
+    def transforms(self, kx: Tensor, ky: Tensor, wave: Tensor) -> dict[str, Tensor]:
+        """Of the components and of their derivatives, times ``wave``."""
+        modulus2 = self.e1 * self.e1 + self.e2 * self.e2
+        both, difference, cross = kx * kx + ky * ky, kx * kx - ky * ky, 2 * kx * ky
+        square = ((1 + modulus2) * both + 2 * self.e1 * difference + 2 * self.e2 * cross) / (1 - modulus2)
+        square = square.clamp_min(1e-12)
+        log_kappa = (0.5 * square.log() + self.log_radius).flatten(2)
+        rows = self.rows if self.loose else self.rows[:2]
+        value, slope, *by_index = (
+            part.reshape(square.shape) * wave for part in self.table.at(rows, log_kappa)
+        )
+        moved, by_shape = -1j * value, slope / ((1 - modulus2) * square)
+        found = {
+            "value": value, "x": moved * kx, "y": moved * ky, "e1": by_shape * (self.e1 * (both + square) + difference),
+            "e2": by_shape * (self.e2 * (both + square) + cross), "log_radius": slope,
+        }
+        return found | ({"log_n": by_index[0]} if self.loose else {})
+
+
+def _folded(components: _Components, frame: FourierFrame) -> dict[str, Tensor]:
+    """Transforms on the grid of ``frame``, with the images that the pixels fold onto them."""
+    grid = frame.grid
+    angle = frame.kx * components.x + frame.ky * components.y
+    wave = torch.polar(torch.ones_like(angle), -angle)
+    found = components.transforms(frame.kx, frame.ky, wave)
+    index = components.compact
+    if not index or grid.finer > 1:
+        return found
+    some, wave = components.chosen(index), wave[:, index]
+    here = [torch.as_tensor(k / (2 * np.pi)).to(frame.kx) for k in grid.wave_numbers]
+    (xx, xy), (yx, yy) = grid.matrix
+    for right, up in _IMAGES:
+        # The sinc there over the sinc here.
+        ratio = torch.ones_like(frame.kx)
+        for along, shift in zip(here, (right, up)):
+            ratio = ratio * (-along / (along + shift) if shift else 1.0)
+        angle = -2 * np.pi * (
+            right * (xx * some.x + xy * some.y + grid.offset[0]) + up * (yx * some.x + yy * some.y + grid.offset[1])
+        )
+        there = some.transforms(
+            frame.kx + 2 * np.pi * (xx * right + yx * up), frame.ky + 2 * np.pi * (xy * right + yy * up),
+            wave * torch.polar(torch.ones_like(angle), angle) * ratio,
+        )
+        for key, part in there.items():
+            found[key][:, index] += part
+    return found
