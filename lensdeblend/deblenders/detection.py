@@ -12,19 +12,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.stats import sigma_clipped_stats
-from scipy.ndimage import map_coordinates, maximum_filter
+from scipy.ndimage import binary_dilation, map_coordinates, maximum_filter
 from scipy.signal import fftconvolve
 from scipy.stats import chi2, norm
 
 from lensdeblend.deblenders.blend import Band, Blend
 
-__all__ = ["Detection", "Detector", "background_level", "peaks", "significance", "without_sky"]
+__all__ = [
+    "Detection", "Detector", "background_level", "detected", "of_labels", "on_band", "peaks", "significance",
+    "sky_levels", "without_sky",
+]
 
 _LARGEST_TABULATED = 35.0
 _SKY_BOX = 32
 # Of a pixel's noise.
 _SKY_THAT_HIDES = 0.7
 _FEWEST_SKY_PIXELS = 50
+_SKY_FROM_GALAXIES = 4
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,15 @@ class Detector:
             seeds[row[number], column[number]] = number + 1
         significant = (shown > self.threshold) | (seeds > 0)
         return Detection(np.asarray(positions, float), watershed(-shown, seeds, mask=significant), shown)
+
+
+def detected(detector: Detector, blend: Blend, segmentation=None, positions: np.ndarray | None = None) -> Detection:
+    """At given positions, else of a given segmentation (photutils), else what is found."""
+    if positions is not None:
+        return detector.around(blend, positions)
+    if segmentation is not None:
+        return of_labels(segmentation.data, significance(blend))
+    return detector.find(blend)
 
 
 def of_labels(labels: np.ndarray, shown: np.ndarray) -> Detection:
@@ -165,6 +178,21 @@ def without_sky(blend: Blend) -> Blend:
             continue
         bands.append(replace(band, data=np.where(band.used, band.data - level, 0.0)))
     return replace(blend, bands=tuple(bands))
+
+
+def sky_levels(blend: Blend, labels: np.ndarray) -> list[float]:
+    """Of each band, away from the segments ``labels`` of the first."""
+    galaxies = binary_dilation(labels > 0, iterations=_SKY_FROM_GALAXIES).astype(int)
+    return [background_level(band, on_band(band, galaxies) > 0) for band in blend.bands]
+
+
+def on_band(band: Band, labels: np.ndarray) -> np.ndarray:
+    """Labels of the first band's pixels on those of ``band``; 0 off the first."""
+    if band.aligned and band.data.shape == labels.shape:
+        return labels
+    row, column = np.indices(band.data.shape)
+    x, y = np.tensordot(np.linalg.inv(band.matrix), np.stack([column, row]) - band.offset[:, None, None], 1)
+    return map_coordinates(labels, [y, x], order=0, cval=0)
 
 
 def background_level(band: Band, galaxies: np.ndarray) -> float:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.catalog import catalogue
 from lensdeblend.images import like
 from lensdeblend.results import Deblending
 
-__all__ = ["dressed", "divided", "segmented"]
+__all__ = ["dressed", "divided", "nothing_found", "segmented"]
 
 _TRACE = 1e-6
 
@@ -89,3 +92,14 @@ def dressed(
             "degrees_of_freedom": max(blend.used - parameters, 1), **meta,
         },
     )
+
+
+def nothing_found(blend: Blend, levels: Sequence[float], columns: Sequence[str] = ()) -> Deblending:
+    """An empty result, valid and flagged, with a warning; ``columns`` of the catalogue beside those of all."""
+    warnings.warn("no galaxy was found: the result is empty", AstropyUserWarning, stacklevel=2)
+    pairs, numbers = np.zeros((0, 2)), np.zeros((0, len(blend.bands)))
+    catalog = catalogue(
+        blend, pairs, numbers, numbers, pairs, np.zeros(0), np.zeros(0), [], **{name: np.zeros(0) for name in columns}
+    )
+    images = [np.zeros((0, *band.data.shape)) for band in blend.bands]
+    return dressed(blend, images, levels, catalog, np.zeros(blend.shape, int), 0, ["nothing found"])

@@ -12,20 +12,18 @@ Components that the data do not ask for are dropped, and galaxies that show in t
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius
 from lensdeblend.deblenders.detection import (
-    Detection, Detector, background_level, of_labels, peaks, significance, without_sky,
+    Detection, Detector, detected, peaks, significance, sky_levels, without_sky,
 )
-from lensdeblend.deblenders.dressing import dressed, segmented
+from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blend
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
@@ -125,10 +123,10 @@ class Joint(Deblender):
         blend = Blend.of(image)
         detector = Detector(threshold=self.threshold)
         seen = blend if self.background == "none" else without_sky(blend)
-        detection = _detected(detector, seen, segmentation, positions)
-        levels = self._levels(blend, detection)
+        detection = detected(detector, seen, segmentation, positions)
+        levels = [0.0] * len(blend.bands) if self.background == "none" else sky_levels(blend, detection.labels)
         if not len(detection.positions):
-            return _nothing(blend, levels)
+            return nothing_found(blend, levels, ("x_err", "y_err", "e1_err", "e2_err"))
         with torch.no_grad(), single_thread():
             fit = self._fit(blend, detection.positions, levels)
             if positions is None and segmentation is None:
@@ -163,18 +161,6 @@ class Joint(Deblender):
             fit = new
         return fit
 
-    def _levels(self, blend: Blend, detection: Detection) -> list[float]:
-        if self.background == "none":
-            return [0.0] * len(blend.bands)
-        from scipy.ndimage import binary_dilation
-
-        levels = []
-        for band in blend.bands:
-            same = band.aligned and band.data.shape == blend.shape
-            galaxies = binary_dilation(detection.labels > 0, iterations=4) if same else np.zeros(band.data.shape, bool)
-            levels.append(background_level(band, galaxies))
-        return levels
-
     @property
     def _device(self) -> str:
         if self.device == "auto":
@@ -204,26 +190,6 @@ class Joint(Deblender):
         return dressed(
             blend, fit.images, levels, catalog, segmented(whole, detection.significance, self.threshold), count, flags,
         )
-
-
-def _detected(detector: Detector, blend: Blend, segmentation, positions) -> Detection:
-    if positions is not None:
-        return detector.around(blend, positions)
-    if segmentation is not None:
-        return of_labels(segmentation.data, significance(blend))
-    return detector.find(blend)
-
-
-def _nothing(blend: Blend, levels: Sequence[float]) -> Deblending:
-    warnings.warn("no galaxy was found: the result is empty", AstropyUserWarning, stacklevel=2)
-    none = np.zeros((0, 2))
-    count = len(blend.bands)
-    catalog = catalogue(
-        blend, none, np.zeros((0, count)), np.zeros((0, count)), none, np.zeros(0), np.zeros(0), [],
-        **{f"{name}_err": np.zeros(0) for name in ("x", "y", "e1", "e2")},
-    )
-    images = [np.zeros((0, *band.data.shape)) for band in blend.bands]
-    return dressed(blend, images, levels, catalog, np.zeros(blend.shape, int), 0, ["nothing found"])
 
 
 def _radius(fit: BlendFit, galaxy: int) -> float:

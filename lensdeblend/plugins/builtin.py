@@ -83,6 +83,13 @@ def lensdeblend_deblenders():
         name="joint",
         target="lensdeblend.deblenders.joint:Joint",
         summary="All galaxies of a blend fitted at once through the PSF, in all bands, with errors",
-        requires=("torch", "photutils"),
+        requires=("torch", "photutils", "skimage"),
         reference="2018A&C....24..129M",
+    )
+    yield Method(
+        name="photutils",
+        target="lensdeblend.deblenders.photutils:Photutils",
+        summary="The classical answer: photutils' segmentation, the data divided among symmetric templates",
+        requires=("photutils", "skimage"),
+        reference="1996A&AS..117..393B",
     )

@@ -1,0 +1,116 @@
+"""What every built-in deblender does, whatever its way."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.nddata import NDData, StdDevUncertainty
+from astropy.utils.exceptions import AstropyUserWarning
+
+from lensdeblend import deblend, methods, simulate
+from lensdeblend.deblenders.catalog import half_light_radius, moments
+from lensdeblend.deblenders.photutils import Photutils
+from lensdeblend.images import prepare
+from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
+
+NAMES = [row["name"] for row in methods("deblender") if row["distribution"] == "lensdeblend"]
+POSITIONS = np.array([[16.0, 24.0], [30.0, 25.0], [24.0, 38.0]])
+FLUXES = np.array([300.0, 200.0, 100.0])
+
+
+@pytest.fixture(scope="module")
+def truth():
+    galaxies = [
+        Sersic(flux, 0.4 * u.arcsec, 1.0, center_x=(x - 23.5) * 0.2 * u.arcsec, center_y=(y - 23.5) * 0.2 * u.arcsec)
+        for (x, y), flux in zip(POSITIONS, FLUXES)
+    ]
+    observation = Observation(0.2 * u.arcsec, (48, 48), GaussianPSF(0.7 * u.arcsec), background_rms=0.2)
+    return simulate(Scene(sources=galaxies), observation, method="galsim", seed=1)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def found(truth, name):
+    return deblend(truth.image, method=name, seed=1)
+
+
+def test_finds_well_separated_galaxies(found):
+    apart = np.hypot(*(np.stack([found.catalog["x"], found.catalog["y"]], 1)[:, None] - POSITIONS).transpose(2, 0, 1))
+    assert len(found.catalog) == 3 and (apart.min(0) < 0.5).all()
+    fluxes = found.catalog["flux"].value[apart.argmin(0)]
+    np.testing.assert_allclose(fluxes, FLUXES, rtol=0.1)
+
+
+def test_nothing_is_lost(truth, found):
+    np.testing.assert_allclose(sum(share.data for share in found.shares), truth.image.data, rtol=1e-9)
+    background = found.meta["background"]
+    np.testing.assert_allclose(sum(s.data for s in found.sources) + background, found.model.data, atol=1e-9)
+
+
+def test_segments_are_numbered_as_the_catalogue(found):
+    for row in found.catalog:
+        assert found.segmentation.data[round(row["y"]), round(row["x"])] == row["id"]
+
+
+def test_rows_are_in_the_order_of_the_positions(truth, name):
+    result = deblend(truth.image, positions=POSITIONS[::-1], method=name, seed=1)
+    np.testing.assert_allclose(result.catalog["x"], POSITIONS[::-1, 0], atol=0.5)
+
+
+def test_positions_on_the_sky_need_a_wcs(truth, name):
+    from astropy.coordinates import SkyCoord
+
+    with pytest.raises(ValueError, match="celestial WCS"):
+        deblend(truth.image, positions=SkyCoord([150, 150], [2, 2], unit="deg"), method=name)
+
+
+def test_bands(truth, name):
+    image = prepare(truth.image)
+    brighter = NDData(
+        3 * image.data, uncertainty=StdDevUncertainty(3 * np.sqrt(image.uncertainty.array)), unit=image.unit,
+        psf=image.psf, meta=image.meta,
+    )
+    table = deblend({"g": image, "r": brighter}, positions=POSITIONS, method=name, seed=1).catalog
+    np.testing.assert_allclose(table["flux_r"].value, 3 * table["flux_g"].value, rtol=0.01)
+
+
+def test_an_empty_sky(name):
+    image = NDData(np.zeros((32, 32)), uncertainty=StdDevUncertainty(np.ones((32, 32))), meta={"PIXSCALE": 0.2})
+    with pytest.warns(AstropyUserWarning, match="no galaxy was found"):
+        result = deblend(image, method=name, seed=1)
+    assert len(result.catalog) == 0 and "nothing found" in result.meta["flags"]
+
+
+def test_a_list_is_the_images_one_by_one(truth, found, name):
+    one, other = deblend([truth.image, truth.image], method=name, seed=1)
+    np.testing.assert_allclose(one.catalog["flux"].value, found.catalog["flux"].value, rtol=1e-6)
+    np.testing.assert_allclose(other.catalog["flux"].value, found.catalog["flux"].value, rtol=1e-6)
+
+
+def test_a_picture(found, tmp_path):
+    found.plot().savefig(tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize("options, complaint", [
+    ({"threshold": -1}, "threshold"), ({"contrast": 2.0}, "contrast"), ({"n_pixels": 0}, "n_pixels"),
+    ({"n_levels": 0.5}, "n_levels"), ({"background": None}, "background"),
+])
+def test_bad_options_of_photutils(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Photutils(**options)
+
+
+def test_half_of_the_light_of_a_bulge_and_a_disc():
+    assert half_light_radius([(1.0, 2.0, 4.0)]) == pytest.approx(2.0)
+    assert half_light_radius([(0.0, 9.0, 4.0), (3.0, 2.5, 1.0)]) == pytest.approx(2.5)
+    assert 1.0 < half_light_radius([(1.0, 1.0, 1.0), (1.0, 3.0, 1.0)]) < 3.0
+    assert half_light_radius([(0.0, 1.0, 1.0)]) == 0
+
+
+def test_moments_of_a_gaussian():
+    row, column = np.indices((41, 41))
+    image = np.exp(-0.5 * ((column - 20.3) ** 2 / 9 + (row - 19.6) ** 2 / 4))
+    np.testing.assert_allclose(moments(image), [20.3, 19.6, 9, 4, 0], atol=0.05)
