@@ -119,7 +119,9 @@ def _from_discs(prepared: _Prepared, positions, indices, priors: Priors, factor:
     simple = GalaxyLayout((_DISC,) * len(positions))
     start = [[x, y, 0.0, 0.0, np.log(factor * prepared.first_radius)] for x, y in positions]
     held = replace(priors, position=min(stiffness, priors.position or stiffness))
-    problem, fit = _fitted(prepared, simple, np.concatenate(start), positions, held, iterations=8, tolerance=1.0)
+    _, fit = _fitted(
+        prepared, simple, np.concatenate(start), positions, held, iterations=8, tolerance=1.0, fold=False
+    )
     layout = GalaxyLayout((tuple(indices),) * len(positions))
     begin = _grown(layout, fit.parameters[0].cpu().numpy().astype(float))
     return _fitted(prepared, layout, begin, positions, priors, iterations=25, tolerance=0.1)
@@ -169,8 +171,11 @@ class _Prepared:
         return max(1.0, _FIRST_RADIUS_OF_PSF * float(np.sqrt(1 / np.sum((psf / psf.sum()) ** 2))))
 
 
-def _fitted(prepared, layout, begin, positions, priors, *, iterations, tolerance) -> tuple[BlendProblem, Fit]:
+def _fitted(
+    prepared, layout, begin, positions, priors, *, iterations, tolerance, fold=True
+) -> tuple[BlendProblem, Fit]:
     problem, lower, upper = _problem(prepared, layout, positions, priors)
+    problem = replace(problem, fold=fold)
     start = torch.as_tensor(begin, dtype=torch.float32, device=lower.device)[None].clamp(lower, upper)
     fit = descend(problem, start, lower, upper, iterations=iterations, tolerance=tolerance)
     log.debug("%d galaxies: objective %.1f after %d steps", len(layout), fit.objective[0], fit.iterations)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lensdeblend.lensing.fourier import FourierFrame, GalaxyLayout, render
+from lensdeblend.lensing.fourier import FourierFrame, GalaxyLayout, Rendered, render
 from lensdeblend.lensing.least_squares import State, nonnegative_amplitudes
 
 __all__ = ["BandData", "BlendProblem"]
@@ -34,13 +34,15 @@ class BlendProblem:
     """What stays the same while galaxies move and grow.
 
     ``prior_mean``, ``prior_weight`` (P,) or (batch, P): Gaussian priors on the parameters of `GalaxyLayout`.
-    Amplitudes are the fluxes of the components, band by band: (batch, bands x components).
+    ``fold``: as for `~lensdeblend.lensing.fourier.render`. Amplitudes are the fluxes of the components, band by band:
+    (batch, bands x components).
     """
 
     layout: GalaxyLayout
     bands: Sequence[BandData]
     prior_mean: Tensor
     prior_weight: Tensor
+    fold: bool = True
 
     def __call__(self, parameters: Tensor) -> State:
         """The state that `lensdeblend.lensing.least_squares.descend` goes down from."""
@@ -51,7 +53,7 @@ class BlendProblem:
         normal = parameters.new_zeros(len(parameters), whole, whole)
         gradient = parameters.new_zeros(len(parameters), whole)
         fluxes = []
-        for number, (band, drawn) in enumerate(zip(self.bands, render(parameters, self.layout, self._frames))):
+        for number, (band, drawn) in enumerate(zip(self.bands, self._render(parameters))):
             basis = (drawn.basis * band.weight[:, None]).flatten(2)
             data = (band.data * band.weight).flatten(1).expand(len(parameters), -1)
             amplitudes = nonnegative_amplitudes(basis, data)
@@ -74,12 +76,11 @@ class BlendProblem:
 
     def components(self, parameters: Tensor, amplitudes: Tensor) -> list[Tensor]:
         """Images of the components in each band, (batch, components, ny, nx)."""
-        drawn = render(parameters, self.layout, self._frames)
+        drawn = self._render(parameters)
         count = len(self.layout.galaxy)
         return [
             band.basis * amplitudes[:, k * count:(k + 1) * count, None, None] for k, band in enumerate(drawn)
         ]
 
-    @property
-    def _frames(self) -> list[FourierFrame]:
-        return [band.frame for band in self.bands]
+    def _render(self, parameters: Tensor) -> list[Rendered]:
+        return render(parameters, self.layout, [band.frame for band in self.bands], fold=self.fold)

@@ -202,7 +202,8 @@ class Rendered:
 
 
 def render(
-    parameters: Tensor, layout: GalaxyLayout, frames: Sequence[FourierFrame], table: SersicTransform | None = None
+    parameters: Tensor, layout: GalaxyLayout, frames: Sequence[FourierFrame], table: SersicTransform | None = None,
+    *, fold: bool = True,
 ) -> list[Rendered]:
     """Draw the components in every band.
 
@@ -215,6 +216,8 @@ def render(
         One a band.
     table : SersicTransform, optional
         Left out, that of the parameters' dtype and device.
+    fold : bool
+        Whether to fold in what is finer than the pixels, which takes most of the time.
     """
     table = table or sersic_transform(parameters.dtype, str(parameters.device))
     components = _Components.of(parameters, layout, table)
@@ -222,7 +225,7 @@ def render(
     found = []
     for frame in frames:
         if frame.grid not in grids:
-            grids[frame.grid] = _folded(components, frame)
+            grids[frame.grid] = _folded(components, frame, fold)
         transforms = dict(grids[frame.grid])
         basis = frame.images(transforms.pop("value"))
         found.append(Rendered(basis, layout, frame, transforms))
@@ -278,14 +281,14 @@ class _Components:
         return found | ({"log_n": by_index[0]} if self.loose else {})
 
 
-def _folded(components: _Components, frame: FourierFrame) -> dict[str, Tensor]:
+def _folded(components: _Components, frame: FourierFrame, fold: bool) -> dict[str, Tensor]:
     """Transforms on the grid of ``frame``, with the images that the pixels fold onto them."""
     grid = frame.grid
     angle = frame.kx * components.x + frame.ky * components.y
     wave = torch.polar(torch.ones_like(angle), -angle)
     found = components.transforms(frame.kx, frame.ky, wave)
     index = components.compact
-    if not index or grid.finer > 1:
+    if not fold or not index or grid.finer > 1:
         return found
     some, wave = components.chosen(index), wave[:, index]
     here = [torch.as_tensor(k / (2 * np.pi)).to(frame.kx) for k in grid.wave_numbers]
