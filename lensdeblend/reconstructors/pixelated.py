@@ -114,8 +114,7 @@ class Pixelated(Reconstructor):
     >>> from lensdeblend import reconstruct, simulate
     >>> from lensdeblend.reconstructors.pixelated import Pixelated
     >>> from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic
-    >>> galaxies = [Sersic(50, 0.2 * u.arcsec), Sersic(20, 0.1 * u.arcsec, center_x=0.2 * u.arcsec)]
-    >>> scene = Scene(mass=[EPL(1.2 * u.arcsec, e1=0.1)], sources=galaxies)
+    >>> scene = Scene(mass=[EPL(1.2 * u.arcsec, e1=0.1)], sources=[Sersic(50, 0.2 * u.arcsec)])
     >>> observation = Observation(0.1 * u.arcsec, (48, 48), GaussianPSF(0.15 * u.arcsec), background_rms=0.05)
     >>> image = simulate(scene, observation, seed=1).image
     >>> result = reconstruct(image, method=Pixelated(lens_light=0, side=20), seed=1)
