@@ -14,7 +14,7 @@ from common import Report  # noqa: I001 (sets the number of threads before numpy
 
 import torch
 
-from lensdeblend.cli.evaluate_reconstruct import chosen_methods
+from lensdeblend.cli.evaluations import chosen_methods
 from lensdeblend.evaluation import evaluate_reconstructors, lens_set, lens_sets
 
 

@@ -14,7 +14,7 @@ from astropy.table import MaskedColumn, QTable, Table
 from fake_packages import packages, toys  # noqa: F401
 
 from lensdeblend.cli import main
-from lensdeblend.cli.evaluate_reconstruct import chosen_methods
+from lensdeblend.cli.evaluations import chosen_methods
 from lensdeblend.evaluation import LensSet, evaluate_reconstructors, lens_set, lens_sets
 from lensdeblend.evaluation import reconstructors as running
 from lensdeblend.evaluation.cramer_rao import cramer_rao_bound

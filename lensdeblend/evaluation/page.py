@@ -5,14 +5,10 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 from astropy.table import Table
 
 from lensdeblend.evaluation.readable import cells, heading, is_number
-
-if TYPE_CHECKING:
-    from lensdeblend.evaluation.report import Case
 
 __all__ = ["page"]
 
@@ -30,7 +26,7 @@ figure img { max-width: 100%; }
 
 
 def page(
-    title: str, notes: Sequence[str], tables: Mapping[str, Table], drawn: Sequence[tuple[Case, bytes]] | None
+    title: str, notes: Sequence[str], tables: Mapping[str, Table], drawn: Sequence[tuple[str, bytes]] | None
 ) -> str:
     """Return the page.
 
@@ -40,8 +36,8 @@ def page(
     notes : sequence of str
     tables : mapping of str to `~astropy.table.Table`
         By heading.
-    drawn : sequence of (Case, bytes) or None
-        Cases with their PNG; None where no pictures were wanted.
+    drawn : sequence of (str, bytes) or None
+        Captions with their PNG; None where no pictures were wanted.
     """
     parts = [
         "<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
@@ -70,14 +66,10 @@ def _table(table: Table) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
-def _figures(drawn: Sequence[tuple[Case, bytes]]) -> Iterator[str]:
+def _figures(drawn: Sequence[tuple[str, bytes]]) -> Iterator[str]:
     if not drawn:
         yield "<p>none: no method gave an answer</p>"
-    for case, png in drawn:
-        caption = (
-            f"{case.method}, {case.rank}: lens {case.index}, footprint PSNR of the unlensed source "
-            f"{case.footprint_psnr:.2f} dB"
-        )
+    for caption, png in drawn:
         yield (
             f'<figure><figcaption>{escape(caption)}</figcaption>'
             f'<img src="data:image/png;base64,{b64encode(png).decode()}" alt="{escape(caption)}"></figure>'

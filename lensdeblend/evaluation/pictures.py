@@ -13,12 +13,12 @@ from lensdeblend.results import panels
 __all__ = ["draw_case"]
 
 _DOTS_PER_INCH = 90
-# Data and model share a scale, and so do the two unlensed sources.
-_SCALED_LIKE = {"model": "data", "unlensed, found": "unlensed, true"}
+# Data and model share a scale, and so do what was found and the truth.
+_SCALED_LIKE = {"model": "data", "unlensed, found": "unlensed, true", "galaxy, found": "galaxy, true"}
 
 
 def draw_case(case: Case) -> bytes:
-    """Draw data, model, residual and the unlensed source, found and true, as a PNG.
+    """Draw data, model, residual and what was looked for, found and true, as a PNG.
 
     Raises
     ------

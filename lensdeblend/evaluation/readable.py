@@ -9,7 +9,9 @@ __all__ = ["aligned", "cells", "is_number"]
 
 _FORMATS = {
     "mse": ".2e", "psnr": ".2f", "ssim": ".4f", "bias": "+.2g", "rmse": ".3g", "median_over": ".3f", "rms_over": ".3f",
-    "holds": ".1%", "within": ".1%", "chi2": ".3f", "seconds": ".3g",
+    "holds": ".1%", "within": ".1%", "chi2": ".3f", "seconds": ".3g", "footprint_psnr": ".2f",
+    "footprint_ssim": ".4f", "flux_bias": "+.4f", "flux_scatter": ".4f", "e_scatter": ".4f", "image_e": ".4f",
+    "pull": ".2f", "recall": ".1%", "precision": ".1%",
 }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -13,13 +11,12 @@ import numpy as np
 from astropy.table import Table
 
 from lensdeblend.evaluation.judging import LENS_UNITS, judge, lens_values
-from lensdeblend.evaluation.report import Case, Report
+from lensdeblend.evaluation.report import ReconstructionReport
+from lensdeblend.evaluation.running import chosen_cases, labelled, method_table, outcomes, reason
 from lensdeblend.evaluation.sets import LensSet, lens_set
 from lensdeblend.evaluation.summaries import failure_table, fit_table, flag_table, parameter_table, source_table
 from lensdeblend.interfaces import Reconstructor
-from lensdeblend.plugins import Resolved, resolve
-from lensdeblend.plugins.provenance import provenance
-from lensdeblend.results import Reconstruction, Simulation
+from lensdeblend.results import Simulation
 from lensdeblend.scenes import GaussianPSF
 from lensdeblend.verbs import reconstruct
 
@@ -41,7 +38,7 @@ def evaluate_reconstructors(
     split: str = "test",
     batch: int = 8,
     progress: bool = True,
-) -> Report:
+) -> ReconstructionReport:
     """Run reconstructors on a set of simulated lenses and hold what they find against the truth.
 
     Parameters
@@ -64,7 +61,7 @@ def evaluate_reconstructors(
 
     Returns
     -------
-    `Report`
+    `ReconstructionReport`
         A method that raises on an image, or returns what cannot be compared, is counted as failed there, and its other
         numbers are those of the images that it did answer for. Seconds are CPU time of this process.
 
@@ -93,23 +90,25 @@ def evaluate_reconstructors(
         raise TypeError(f"test_set must be a LensSet or the name of one; got {type(test_set).__name__}")
     if batch < 1:
         raise ValueError(f"batch must be at least 1; got {batch}")
-    resolved = _resolved(methods)
+    resolved = labelled("reconstructor", Reconstructor, methods)
     simulations = test_set.draw(n, seed, images=images, split=split, progress=progress)
-    rows, cases = [], []
+    seen, rows, cases = [simulation.image for simulation in simulations], [], []
     with tqdm(total=n * len(resolved), unit="image", disable=None if progress else True) as bar:
         for label, method in resolved.items():
             bar.set_description(label)
             candidates = []
-            for index, seconds, outcome in _outcomes(method.method, simulations, seed, batch):
+            for index, seconds, outcome in outcomes(
+                lambda places, rng: reconstruct(seen[places], method=method.method, seed=rng), n, seed, batch
+            ):
                 row, pictures = _row(simulations[index], outcome)
                 rows.append({"method": label, "lens": index, "seconds": seconds, **row})
                 if pictures:
                     candidates.append((row["footprint_psnr"], index, pictures))
                 bar.update()
-            cases += _chosen(label, candidates)
+            cases += chosen_cases(label, candidates)
     lenses, found = _lens_table(simulations, bounded=test_set.declared_noise is None), _image_table(rows)
     labels = list(resolved)
-    return Report(
+    return ReconstructionReport(
         title=f"{n} {'lens' if n == 1 else 'lenses'} of the set {test_set.name!r} ({test_set.summary}), seed {seed}",
         notes=test_set.notes,
         summaries={
@@ -118,63 +117,21 @@ def evaluate_reconstructors(
             "fits": fit_table(found, labels),
             "flags": flag_table(found, labels),
             "failures": failure_table(found),
-            "methods": _method_table(resolved, seed),
+            "methods": method_table("reconstruct", resolved, seed),
         },
         details={"images": found, "lenses": lenses},
         cases=tuple(cases),
     )
 
 
-def _resolved(methods) -> dict[str, Resolved]:
-    if isinstance(methods, Mapping):
-        return {str(label): resolve("reconstructor", method) for label, method in methods.items()}
-    if isinstance(methods, (str, Reconstructor)):
-        methods = [methods]
-    pairs = [(method if isinstance(method, str) else None, resolve("reconstructor", method)) for method in methods]
-    labels = [name or method.name for name, method in pairs]
-    if not labels:
-        raise ValueError("there is no method to evaluate: give at least one")
-    twice = {label for label in labels if labels.count(label) > 1}
-    if twice:
-        raise ValueError(f"two methods are called {twice.pop()!r}: give a mapping of labels to methods")
-    return {label: method for label, (_, method) in zip(labels, pairs)}
-
-
-def _outcomes(
-    method: Reconstructor, simulations: Sequence[Simulation], seed: int, batch: int
-) -> Iterator[tuple[int, float, Reconstruction | Exception]]:
-    """Index, CPU seconds, and the result or what was raised."""
-    for start in range(0, len(simulations), batch):
-        together = [simulation.image for simulation in simulations[start:start + batch]]
-        seconds, outcome = _timed(method, together, seed, start)
-        if isinstance(outcome, Exception) and len(together) > 1:
-            for index, image in enumerate(together, start):
-                seconds, alone = _timed(method, [image], seed, index)
-                yield index, seconds, alone if isinstance(alone, Exception) else alone[0]
-        elif isinstance(outcome, Exception):
-            yield start, seconds, outcome
-        else:
-            yield from ((index, seconds / len(together), result) for index, result in enumerate(outcome, start))
-
-
-def _timed(method: Reconstructor, images: list, seed: int, place: int):
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(place,)))
-    start = time.process_time()
-    try:
-        outcome = reconstruct(images, method=method, seed=rng)
-    except Exception as error:
-        outcome = error
-    return time.process_time() - start, outcome
-
-
 def _row(simulation: Simulation, outcome) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
     nothing = dict.fromkeys(_IMAGE_NUMBERS[1:], np.nan)
     if isinstance(outcome, Exception):
-        return {**nothing, "flags": "", "failure": _reason(outcome)}, None
+        return {**nothing, "flags": "", "failure": reason(outcome)}, None
     try:
         numbers = judge(outcome, simulation)
     except Exception as error:
-        return {**nothing, "flags": "", "failure": f"its result cannot be judged: {_reason(error)}"}, None
+        return {**nothing, "flags": "", "failure": f"its result cannot be judged: {reason(error)}"}, None
     residual = (simulation.image.data - outcome.model.data) / np.sqrt(simulation.image.uncertainty.array)
     pictures = {
         "data": simulation.image.data, "model": outcome.model.data, "residual": residual,
@@ -182,23 +139,6 @@ def _row(simulation: Simulation, outcome) -> tuple[dict[str, Any], dict[str, np.
     }
     pictures = {name: np.asarray(image, dtype=np.float32) for name, image in pictures.items()}
     return {**numbers, "failure": ""}, {"scale": simulation.image.meta["PIXSCALE"], **pictures}
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _chosen(label: str, candidates: list) -> Iterator[Case]:
-    """The best, median and worst footprint of the unlensed source; fewer where there are fewer images."""
-    ordered = sorted(candidates, key=lambda candidate: (-candidate[0], candidate[1]))
-    last = len(ordered) - 1
-    places = {0: "best"} if ordered else {}
-    for rank, place in (("median", len(ordered) // 2), ("worst", last)):
-        if 0 < place < last or rank == "worst" and last > 0:
-            places[place] = rank
-    for place, rank in places.items():
-        psnr, index, pictures = ordered[place]
-        yield Case(label, rank, index, psnr, pictures)
 
 
 def _image_table(rows: list[dict]) -> Table:
@@ -240,21 +180,3 @@ def _with_units(table: Table, suffixes: Sequence[str]) -> Table:
         for suffix in suffixes:
             table[name + suffix].unit = unit if unit != u.one else None
     return table
-
-
-def _method_table(resolved: Mapping[str, Resolved], seed: int) -> Table:
-    rows = []
-    for label, method in resolved.items():
-        made = provenance("reconstruct", method, seed)
-        version = made["versions"].get(made["distribution"], "")
-        defaults = {field.name: field.default for field in _fields(method.method)}
-        options = [
-            f"{name}={value}" for name, value in made["options"].items()
-            if getattr(method.method, name) != defaults.get(name, MISSING)
-        ]
-        rows.append((label, made["method"], made["distribution"], version, ", ".join(options) or "defaults"))
-    return Table(rows=rows, names=("label", "method", "distribution", "version", "options"))
-
-
-def _fields(method: Reconstructor) -> tuple:
-    return fields(method) if is_dataclass(method) else ()

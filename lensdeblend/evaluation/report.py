@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from astropy.table import Table
@@ -14,13 +15,7 @@ from lensdeblend.evaluation.page import page
 from lensdeblend.evaluation.readable import aligned
 from lensdeblend.io.atomic import replacing
 
-__all__ = ["Case", "Report"]
-
-#: Headings of the tables, in order.
-HEADINGS = {
-    "sources": "Unlensed sources", "parameters": "Lens parameters", "fits": "Fits", "flags": "Flags raised",
-    "failures": "Failures", "methods": "Methods",
-}
+__all__ = ["Case", "DeblendingReport", "ReconstructionReport", "Report"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +52,19 @@ class Report:
     notes : tuple of str
         What to know when reading the numbers.
     summaries : dict of str to `~astropy.table.Table`
-        ``sources``, ``parameters``, ``fits``, ``flags``, ``failures``, ``methods``: a few rows a method.
+        A few rows a method; ``headings`` has the names.
     details : dict of str to `~astropy.table.Table`
-        ``images``: a row a method and image; ``lenses``: the truth, a row an image.
+        Many rows; ``detailed`` has the names.
     cases : tuple of `Case`
-        The best, median and worst of each method, by the PSNR of the unlensed source over its footprint.
+        The best, median and worst of each method, by PSNR over the footprint.
     """
+
+    #: Headings of the summaries, in order.
+    headings: ClassVar[Mapping[str, str]] = {}
+    #: Names of the tables that are only written.
+    detailed: ClassVar[tuple[str, ...]] = ()
+    #: What a case shows.
+    caption: ClassVar[str] = "image {index}, footprint PSNR {psnr:.2f} dB"
 
     title: str
     notes: tuple[str, ...]
@@ -74,7 +76,7 @@ class Report:
     def text(self) -> str:
         """The summaries for a terminal."""
         lines = [self.title, *self.notes]
-        for name, heading in HEADINGS.items():
+        for name, heading in self.headings.items():
             lines += ["", heading, *(aligned(self.summaries[name]) or ["none"])]
         return "\n".join(lines)
 
@@ -95,13 +97,17 @@ class Report:
         if pictures:
             from lensdeblend.evaluation.pictures import draw_case
 
-            drawn = [(case, draw_case(case)) for case in self.cases]
-        return page(self.title, self.notes, {HEADINGS[name]: self.summaries[name] for name in HEADINGS}, drawn)
+            drawn = [(self._caption(case), draw_case(case)) for case in self.cases]
+        tables = {heading: self.summaries[name] for name, heading in self.headings.items()}
+        return page(self.title, self.notes, tables, drawn)
+
+    def _caption(self, case: Case) -> str:
+        return f"{case.method}, {case.rank}: {self.caption.format(index=case.index, psnr=case.footprint_psnr)}"
 
     @classmethod
     def files(cls, folder: str | PathLike) -> list[Path]:
         """What `write` writes into ``folder``."""
-        tables = [f"{name}.{suffix}" for name in (*HEADINGS, "images", "lenses") for suffix in ("csv", "ecsv")]
+        tables = [f"{name}.{suffix}" for name in (*cls.headings, *cls.detailed) for suffix in ("csv", "ecsv")]
         return [Path(folder) / name for name in ("report.html", "report.txt", *tables)]
 
     def write(self, folder: str | PathLike, *, overwrite: bool = False, pictures: bool = True) -> None:
@@ -138,3 +144,37 @@ class Report:
             for suffix, kind in (("csv", "ascii.csv"), ("ecsv", "ascii.ecsv")):
                 with replacing(folder / f"{name}.{suffix}", overwrite=overwrite) as temporary:
                     table.write(temporary, format=kind)
+
+
+class ReconstructionReport(Report):
+    """Reconstructors on a set of lenses.
+
+    ``summaries`` has ``sources``, ``parameters``, ``fits``, ``flags``, ``failures`` and ``methods``; ``details`` has
+    ``images``, a row a method and image, and ``lenses``, the truth, a row an image. Cases are ranked by the unlensed
+    source.
+    """
+
+    headings = {
+        "sources": "Unlensed sources", "parameters": "Lens parameters", "fits": "Fits", "flags": "Flags raised",
+        "failures": "Failures", "methods": "Methods",
+    }
+    detailed = ("images", "lenses")
+    caption = "lens {index}, footprint PSNR of the unlensed source {psnr:.2f} dB"
+
+
+class DeblendingReport(Report):
+    """Deblenders on a set of blends.
+
+    ``summaries`` has ``galaxies`` and ``bands`` (true positions given), ``detections`` (none given), ``fits``,
+    ``flags``, ``failures`` and ``methods``; ``details`` has ``images``, a row a method, mode and blend, ``sources``, a
+    row a method and galaxy (true positions given), ``matches``, a row a method and galaxy (none given), and ``truths``,
+    a row a galaxy. Cases are ranked by the mean over a blend's galaxies.
+    """
+
+    headings = {
+        "galaxies": "Galaxies at given positions", "bands": "Fluxes by band at given positions",
+        "detections": "Detection", "fits": "Fits", "flags": "Flags raised", "failures": "Failures",
+        "methods": "Methods",
+    }
+    detailed = ("images", "sources", "matches", "truths")
+    caption = "blend {index}, mean footprint PSNR of its galaxies {psnr:.2f} dB"

@@ -105,16 +105,9 @@ class LensSet:
         """
         from tqdm import tqdm
 
-        if n < 1:
-            raise ValueError(f"n must be at least 1; got {n}")
-        if seed < 0:
-            raise ValueError(f"seed must not be negative; got {seed}")
-        if self.real_sources and images is None:
-            raise ValueError(f"the set {self.name!r} needs galaxies: name their folder or catalogue (--images FOLDER)")
-        if images is not None and not self.real_sources:
-            raise ValueError(f"the set {self.name!r} has no real sources: leave the folder of images out")
+        check_draw(self, n, seed, images)
         simulator = resolve("simulator", self.simulator).method
-        galaxies = _galaxies(images, split, seed, progress) if self.real_sources else repeat(None)
+        galaxies = real_galaxies(images, split, seed, progress) if self.real_sources else repeat(None)
         drawn = zip(np.random.default_rng(seed).spawn(n), galaxies)
         return [
             self._one(rng, galaxy, simulator)
@@ -185,8 +178,20 @@ class _RealSource(LensPopulation):
         return replace(scene, sources=[ImageSource(image, sersic.flux, angle, sersic.center_x, sersic.center_y)])
 
 
-def _galaxies(images, split: str, seed: int, progress: bool) -> Iterator[tuple[np.ndarray, float]]:
-    """Without end, in random order, each once before any comes again."""
+def check_draw(chosen, n: int, seed: int, images) -> None:
+    """Raise ValueError for what `LensSet.draw` refuses; any set with a name and ``real_sources`` will do."""
+    if n < 1:
+        raise ValueError(f"n must be at least 1; got {n}")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative; got {seed}")
+    if chosen.real_sources and images is None:
+        raise ValueError(f"the set {chosen.name!r} needs galaxies: name their folder or catalogue (--images FOLDER)")
+    if images is not None and not chosen.real_sources:
+        raise ValueError(f"the set {chosen.name!r} has no real sources: leave the folder of images out")
+
+
+def real_galaxies(images, split: str, seed: int, progress: bool) -> Iterator[tuple[np.ndarray, float]]:
+    """Stamps with half-light radii, without end, in random order, each once before any comes again."""
     from lensdeblend.training.sources import read_galaxies
 
     galaxies = read_galaxies(images, progress=progress).split(split)

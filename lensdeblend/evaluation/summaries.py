@@ -11,7 +11,9 @@ from astropy.table import Table
 from lensdeblend.evaluation.judging import LENS_UNITS
 from lensdeblend.evaluation.metrics import coverage, reduced_chi_square_limits
 
-__all__ = ["failure_table", "fit_table", "flag_table", "parameter_table", "source_table"]
+__all__ = [
+    "done_by", "failure_table", "finite", "fit_table", "flag_table", "parameter_table", "source_table", "statistic_of",
+]
 
 _LEVELS = (0.68, 0.95)
 
@@ -20,13 +22,13 @@ def source_table(images: Table, methods: Sequence[str]) -> Table:
     """Mean and median of MSE, PSNR and SSIM of the unlensed sources, a row a method and region."""
     rows = []
     for method in methods:
-        done = _done(images, method)
+        done = done_by(images, method)
         for region, prefix in (("frame", ""), ("footprint", "footprint_")):
             row = {"method": method, "region": region, "images": len(done)}
             for name in ("mse", "psnr", "ssim"):
-                values = _finite(done[prefix + name], infinite=True)
-                row[f"{name}_mean"] = _of(np.mean, values)
-                row[f"{name}_median"] = _of(np.median, values)
+                values = finite(done[prefix + name], infinite=True)
+                row[f"{name}_mean"] = statistic_of(np.mean, values)
+                row[f"{name}_median"] = statistic_of(np.median, values)
             rows.append(row)
     return Table(rows)
 
@@ -40,19 +42,20 @@ def parameter_table(images: Table, lenses: Table, methods: Sequence[str]) -> Tab
     """
     rows = []
     for method in methods:
-        done = _done(images, method)
+        done = done_by(images, method)
         truths = lenses[done["lens"]]
         for name, unit in LENS_UNITS.items():
             found, claimed = np.asarray(done[name], float), np.asarray(done[f"{name}_err"], float)
             true, bound = np.asarray(truths[name], float), np.asarray(truths[f"{name}_bound"], float)
-            error = _finite(found - true)
-            ratio = _finite((found - true) / bound)
+            error = finite(found - true)
+            ratio = finite((found - true) / bound)
             known = np.isfinite(found) & np.isfinite(claimed) & (claimed > 0)
             held = coverage(true[known], found[known], claimed[known], _LEVELS) if known.any() else [np.nan, np.nan]
             rows.append({
                 "method": method, "parameter": name, "unit": str(unit), "images": len(error),
-                "bias": _of(np.mean, error), "rmse": _of(_rms, error),
-                "median_over_bound": _of(np.median, np.abs(ratio)), "rms_over_bound": _of(_rms, ratio),
+                "bias": statistic_of(np.mean, error), "rmse": statistic_of(_rms, error),
+                "median_over_bound": statistic_of(np.median, np.abs(ratio)),
+                "rms_over_bound": statistic_of(_rms, ratio),
                 "holds_68": float(held[0]), "holds_95": float(held[1]),
             })
     return Table(rows)
@@ -62,7 +65,7 @@ def fit_table(images: Table, methods: Sequence[str]) -> Table:
     """Reduced chi-square, how often it is within 3 sigma of 1, CPU seconds an image, failures; a row a method."""
     rows = []
     for method in methods:
-        done = _done(images, method)
+        done = done_by(images, method)
         good = [
             low <= row["chi2"] <= high for row in done
             for low, high in [reduced_chi_square_limits(int(row["degrees_of_freedom"]))]
@@ -71,9 +74,10 @@ def fit_table(images: Table, methods: Sequence[str]) -> Table:
         rows.append({
             "method": method, "images": total, "failures": total - len(done),
             "flagged": np.count_nonzero(done["flags"] != ""),
-            "chi2_median": _of(np.median, _finite(done["chi2"])), "within_3_sigma": _of(np.mean, np.array(good, float)),
-            "seconds_median": _of(np.median, _finite(done["seconds"])),
-            "seconds_mean": _of(np.mean, _finite(done["seconds"])),
+            "chi2_median": statistic_of(np.median, finite(done["chi2"])),
+            "within_3_sigma": statistic_of(np.mean, np.array(good, float)),
+            "seconds_median": statistic_of(np.median, finite(done["seconds"])),
+            "seconds_mean": statistic_of(np.mean, finite(done["seconds"])),
         })
     return Table(rows)
 
@@ -82,22 +86,25 @@ def flag_table(images: Table, methods: Sequence[str]) -> Table:
     """How many images each flag was raised for."""
     rows = []
     for method in methods:
-        flags = Counter(flag for row in _done(images, method) for flag in str(row["flags"]).split("; ") if flag)
+        flags = Counter(flag for row in done_by(images, method) for flag in str(row["flags"]).split("; ") if flag)
         rows += [(method, flag, count) for flag, count in flags.most_common()]
     return Table(rows=rows or None, names=("method", "flag", "images"), dtype=(str, str, int))
 
 
-def failure_table(images: Table) -> Table:
-    """The images that a method gave no answer for, with its reason."""
+def failure_table(images: Table, what: Sequence[str] = ("lens",)) -> Table:
+    """The images that a method gave no answer for, with its reason; ``what`` names the columns that say which."""
     failed = images[images["failure"] != ""]
-    return Table([failed["method"], failed["lens"], failed["failure"]], names=("method", "lens", "reason"))
+    columns = ("method", *what)
+    return Table([*(failed[name] for name in columns), failed["failure"]], names=(*columns, "reason"))
 
 
-def _done(images: Table, method: str) -> Table:
+def done_by(images: Table, method: str) -> Table:
+    """The rows of a method that did not fail."""
     return images[(images["method"] == method) & (images["failure"] == "")]
 
 
-def _finite(values, *, infinite: bool = False) -> np.ndarray:
+def finite(values, *, infinite: bool = False) -> np.ndarray:
+    """The numbers among the values, infinite ones only if asked for."""
     values = np.asarray(values, dtype=float)
     return values[~np.isnan(values)] if infinite else values[np.isfinite(values)]
 
@@ -106,5 +113,6 @@ def _rms(values: np.ndarray) -> float:
     return np.sqrt(np.mean(values**2))
 
 
-def _of(statistic, values: np.ndarray) -> float:
+def statistic_of(statistic, values: np.ndarray) -> float:
+    """The statistic, NaN of no values."""
     return float(statistic(values)) if len(values) else np.nan

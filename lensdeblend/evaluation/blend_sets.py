@@ -1,0 +1,325 @@
+"""Named, seeded sets of simulated blends on which deblenders are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import repeat
+from os import PathLike
+
+import astropy.units as u
+import numpy as np
+from astropy.nddata import NDData
+from astropy.table import Table
+
+from lensdeblend.evaluation.sets import check_draw, real_galaxies
+from lensdeblend.evaluation.shapes import adaptive_ellipticity
+from lensdeblend.plugins import resolve
+from lensdeblend.results import Simulation
+from lensdeblend.scenes import Galaxy, GaussianPSF, ImageSource, Observation, Scene
+from lensdeblend.scenes.populations import BlendPopulation, Distribution, Fixed, Normal, population
+from lensdeblend.spelling import advice
+
+__all__ = ["BlendSet", "TrueBlend", "blend_set", "blend_sets"]
+
+_SIZE = (60, 60)
+_MARGIN = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrueBlend:
+    """A blend and what is known of it.
+
+    Attributes
+    ----------
+    image : dict of str to NDData
+        By band, with noise.
+    sources : list of dict of str to ndarray
+        Each galaxy alone as it is seen in each band, without noise.
+    catalog : `~astropy.table.Table`
+        A row a galaxy: ``x``, ``y`` (pixels), ``flux_BAND`` (all of its light, also what falls outside of the image),
+        ``e1``, ``e2`` (of the whole galaxy before the PSF, |e| = (1 - q) / (1 + q)), ``blendedness`` (1 - sum t_i^2 /
+        sum t_i t_all) and ``snr`` (of a matched filter), these two of all bands together, weighed by their noise.
+    match_radius : float
+        Pixels within which a detection is one of this galaxy.
+    """
+
+    image: dict[str, NDData]
+    sources: list[dict[str, np.ndarray]]
+    catalog: Table
+    match_radius: float
+
+    @property
+    def positions(self) -> np.ndarray:
+        """True (x, y), (galaxies, 2)."""
+        return np.column_stack([self.catalog["x"], self.catalog["y"]])
+
+
+@dataclass(frozen=True)
+class BlendSet:
+    """A population of blends, the bands in which they are seen, and what simulates them.
+
+    Parameters
+    ----------
+    name, summary : str
+    population : `~lensdeblend.scenes.populations.BlendPopulation`
+        Its signal-to-noise is that in the last band. Its own observation is not used.
+    bands : mapping of str to `~lensdeblend.scenes.Observation`
+        All of one pixel scale and shape.
+    colours : sequence of `~lensdeblend.scenes.populations.Distribution`
+        Magnitudes between each band and the next, one fewer than bands; drawn a galaxy.
+    simulator : str
+        A name of ``methods("simulator")``.
+    real_sources : bool
+        Whether the galaxies are real, of a folder or catalogue that the user names. They take over centre and
+        half-light radius (the disc's) of the population's galaxies, and are turned by any angle.
+
+    Notes
+    -----
+    Blends with a centre closer than 5 pixels to the border are drawn again, with as many galaxies.
+
+    Examples
+    --------
+    >>> from lensdeblend.evaluation import blend_set
+    >>> euclid = blend_set("euclid")
+    >>> first, = euclid.draw(1, seed=1)
+    >>> list(first.image), 2 <= len(first.catalog) <= 6
+    (['VIS'], True)
+    >>> again, second = euclid.draw(2, seed=1)
+    >>> bool((first.image["VIS"].data == again.image["VIS"].data).all())
+    True
+    """
+
+    name: str
+    summary: str
+    population: BlendPopulation
+    bands: Mapping[str, Observation]
+    colours: tuple[Distribution, ...] = ()
+    simulator: str = "galsim"
+    real_sources: bool = False
+    noted: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self):
+        if len(self.colours) != len(self.bands) - 1:
+            raise ValueError(f"{self.name}: {len(self.bands)} bands have {len(self.bands) - 1} colours between them")
+        if len({(seen.shape, seen.pixel_scale.to_value(u.arcsec)) for seen in self.bands.values()}) != 1:
+            raise ValueError(f"{self.name}: the bands must have one shape and one pixel scale")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know when reading numbers of this set."""
+        if not self.real_sources:
+            return self.noted
+        return (*self.noted, (
+            "The sources are real galaxies, smoothed and cut to their own footprint, so that their noise is no part of "
+            "the truth; their true ellipticity is that of adaptive moments before the PSF."
+        ))
+
+    def draw(
+        self, n: int, seed: int, *, images: str | PathLike | None = None, split: str = "test", progress: bool = False
+    ) -> list[TrueBlend]:
+        """Simulate the first ``n`` blends of the set.
+
+        Parameters
+        ----------
+        n : int
+        seed : int
+            The same seed gives the same blends, whatever ``n``.
+        images : path, optional
+            Galaxies for `~lensdeblend.training.sources.read_galaxies`; for sets of real sources, and only for them.
+        split : {"test", "validation", "train", "all"}
+            Which of the galaxies: networks are trained with the galaxies of ``"train"``. All are used before one is
+            used twice.
+        progress : bool
+            Whether to show a progress bar.
+
+        Raises
+        ------
+        ValueError
+            Where ``n`` is not positive, ``seed`` negative, galaxies are missing or given in vain.
+        """
+        from tqdm import tqdm
+
+        check_draw(self, n, seed, images)
+        simulator = resolve("simulator", self.simulator).method
+        galaxies = real_galaxies(images, split, seed, progress) if self.real_sources else repeat(None)
+        drawn = np.random.default_rng(seed).spawn(n)
+        return [
+            self._one(rng, galaxies, simulator)
+            for rng in tqdm(drawn, desc="simulating", unit="blend", disable=None if progress else True)
+        ]
+
+    def _one(self, rng: np.random.Generator, galaxies: Iterator, simulator) -> TrueBlend:
+        for_scene, for_colours, for_sources, for_noise = rng.spawn(4)
+        scene = self._scene(for_scene)
+        shapes = None
+        if self.real_sources:
+            scene, shapes = _with_real_galaxies(scene, galaxies, for_sources)
+        brightness = self._brightness(len(scene.sources), for_colours)
+        simulations = {
+            band: simulator.simulate(_scaled(scene, brightness[band]), seen, child)
+            for (band, seen), child in zip(self.bands.items(), for_noise.spawn(len(self.bands)))
+        }
+        return _told(simulations, shapes, match_radius(self.bands.values()))
+
+    def _scene(self, rng: np.random.Generator) -> Scene:
+        last = list(self.bands.values())[-1]
+        count = self.population.priors["count"].draw(rng)
+        seen = replace(self.population, observation=last).with_priors(count=Fixed(count))
+        # Drawn with its count first, so that the border does not favour pairs.
+        reach = (min(last.shape) - 1) / 2 - _MARGIN
+        scale = last.pixel_scale.to_value(u.arcsec)
+        while True:
+            scene = seen.draw(rng)
+            centres = [_centre(galaxy) for galaxy in scene.galaxies]
+            if np.abs(centres).max() / scale <= reach:
+                return scene
+
+    def _brightness(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Flux over that in the last band, by band, of each galaxy."""
+        names, last = list(self.bands), list(self.bands.values())[-1]
+        magnitudes = np.zeros(count)
+        found = {names[-1]: np.ones(count)}
+        for place in reversed(range(len(self.colours))):
+            magnitudes = magnitudes + np.array([float(self.colours[place].draw(rng)) for _ in range(count)])
+            seen = self.bands[names[place]]
+            zero = 0.0 if None in (seen.zero_point, last.zero_point) else seen.zero_point - last.zero_point
+            found[names[place]] = 10 ** (-0.4 * (magnitudes - zero))
+        return found
+
+
+def blend_sets() -> list[str]:
+    """List the names that `blend_set` knows."""
+    return list(_SETS)
+
+
+def blend_set(name: str) -> BlendSet:
+    """Return the set called ``name``.
+
+    ``hsc``, ``lsst`` and ``euclid`` have bulge and disc galaxies of the population ``blends`` as these instruments see
+    them; ``cosmos`` has real galaxies as HSC sees them, ``cosmos-lsst`` and ``cosmos-euclid`` as the others do.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message gives the nearest and all known ones.
+
+    Examples
+    --------
+    >>> from lensdeblend.evaluation import blend_set
+    >>> blend_set("lsst").bands["r"].psf.fwhm
+    <Quantity 0.73 arcsec>
+    """
+    if name not in _SETS:
+        raise ValueError(f"unknown set of blends {name!r}; {advice(name, _SETS)}")
+    return _SETS[name]()
+
+
+def match_radius(bands) -> float:
+    """Half of the widest PSF's width at half of its maximum, at least one and a half pixels."""
+    return max(1.5, *(0.5 * _width(seen) for seen in bands))
+
+
+def _width(seen: Observation) -> float:
+    if seen.psf is None:
+        return 0.0
+    if isinstance(seen.psf, GaussianPSF):
+        return float(seen.psf.fwhm / seen.pixel_scale)
+    return float(2 * np.sqrt(np.count_nonzero(seen.kernel >= 0.5 * seen.kernel.max()) / np.pi))
+
+
+def _centre(galaxy: Galaxy) -> tuple[float, float]:
+    first = galaxy.components[0]
+    return first.center_x.to_value(u.arcsec), first.center_y.to_value(u.arcsec)
+
+
+def _scaled(scene: Scene, factors: np.ndarray) -> Scene:
+    return replace(scene, sources=[
+        replace(galaxy, components=tuple(replace(part, flux=part.flux * factor) for part in galaxy.components))
+        for galaxy, factor in zip(scene.galaxies, factors)
+    ])
+
+
+def _with_real_galaxies(scene: Scene, galaxies: Iterator, rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
+    """The scene with each galaxy replaced by the next real one, and the ellipticities of these."""
+    sources, shapes = [], []
+    for galaxy in scene.galaxies:
+        stamp, radius = next(galaxies)
+        disc, flux = galaxy.components[0], sum(part.flux for part in galaxy.components)
+        stamp = np.asarray(stamp, dtype=float)
+        image = NDData(stamp, meta={"PIXSCALE": disc.radius.to_value(u.arcsec) / radius})
+        angle = rng.uniform(0, 2 * np.pi)
+        sources.append(Galaxy((ImageSource(image, flux, angle * u.rad, disc.center_x, disc.center_y),), galaxy.name))
+        turned = complex(*adaptive_ellipticity(stamp)) * np.exp(2j * angle)
+        shapes.append((turned.real, turned.imag))
+    return replace(scene, sources=sources), np.array(shapes)
+
+
+def _told(simulations: Mapping[str, Simulation], shapes: np.ndarray | None, radius: float) -> TrueBlend:
+    first = next(iter(simulations.values())).catalog
+    sources = [
+        {band: simulation.sources[number].data for band, simulation in simulations.items()}
+        for number in range(len(first))
+    ]
+    sigma = {band: np.sqrt(simulation.image.uncertainty.array) for band, simulation in simulations.items()}
+    seen = np.array([np.concatenate([(one[band] / sigma[band]).ravel() for band in sigma]) for one in sources])
+    squares = (seen**2).sum(1)
+    catalog = Table({"x": u.Quantity(first["x"]).value, "y": u.Quantity(first["y"]).value})
+    for band, simulation in simulations.items():
+        catalog[f"flux_{band}"] = u.Quantity(simulation.catalog["flux"]).value
+    if shapes is None:
+        shapes = np.column_stack([first["e1"], first["e2"]])
+    catalog["e1"], catalog["e2"] = np.asarray(shapes, dtype=float).T
+    catalog["blendedness"], catalog["snr"] = 1 - squares / (seen @ seen.sum(0)), np.sqrt(squares)
+    return TrueBlend({band: one.image for band, one in simulations.items()}, sources, catalog, radius)
+
+
+_COLOURS = (Normal(0.7, 0.3), Normal(0.3, 0.15))
+_NOTE = (
+    "Fluxes are the galaxies' totals; the population's signal-to-noise, 10 to 200 in {band}, is that of a Gaussian of "
+    "the disc's size, and bins go by the galaxy's own in all bands together, of a matched filter."
+)
+
+
+def _hsc() -> BlendSet:
+    seen = Observation(
+        0.168 * u.arcsec, _SIZE, GaussianPSF(0.6 * u.arcsec), background_rms=1.0, unit=u.dimensionless_unscaled,
+    )
+    return BlendSet(
+        "hsc", "bulge and disc galaxies on HSC-like pixels of 0.168 arcsec, Gaussian PSF of 0.6 arcsec FWHM, g, r, i, "
+        "noise equal in all", population("blends"), dict.fromkeys("gri", seen), _COLOURS,
+        noted=(_NOTE.format(band="i"), "No instrument table has HSC: pixels, PSF and noise are those of the summary."),
+    )
+
+
+def _lsst() -> BlendSet:
+    bands = {band: Observation.preset(f"lsst-{band}", shape=_SIZE) for band in "gri"}
+    return BlendSet(
+        "lsst", "bulge and disc galaxies as LSST sees them, g, r, i", population("blends"), bands, _COLOURS,
+        noted=(_NOTE.format(band="i"),),
+    )
+
+
+def _euclid() -> BlendSet:
+    return BlendSet(
+        "euclid", "bulge and disc galaxies as Euclid sees them, VIS", population("blends"),
+        {"VIS": Observation.preset("euclid-vis", shape=_SIZE)}, noted=(
+            _NOTE.format(band="VIS"),
+            "The images are 6 arcsec wide: many galaxies reach beyond the border, and large groups are close ones.",
+        ),
+    )
+
+
+def _real(maker: Callable[[], BlendSet], name: str) -> Callable[[], BlendSet]:
+    def made() -> BlendSet:
+        parametric = maker()
+        summary = parametric.summary.replace("bulge and disc galaxies", "real galaxies")
+        return replace(parametric, name=name, summary=summary, real_sources=True)
+
+    return made
+
+
+_SETS: dict[str, Callable[[], BlendSet]] = {
+    "hsc": _hsc, "lsst": _lsst, "euclid": _euclid, "cosmos": _real(_hsc, "cosmos"),
+    "cosmos-lsst": _real(_lsst, "cosmos-lsst"), "cosmos-euclid": _real(_euclid, "cosmos-euclid"),
+}
