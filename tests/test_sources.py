@@ -320,6 +320,15 @@ def test_pictures_and_their_stretch(tmp_path, rng):
         RealImages(colour, split="all")
 
 
+def test_a_file_that_is_no_catalogue(tmp_path):
+    from astropy.io import fits
+
+    path = tmp_path / "images.fits"
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.ones((20, 20)))]).writeto(path)
+    with pytest.raises(ValueError, match="images.fits is no GalSim catalogue.*name their folder"):
+        read_galaxies(path, progress=False, cache=False)
+
+
 def test_a_galsim_catalogue(tmp_path, rng):
     data = tmp_path / "images.fits"
     write_fits(data, noisy(profile(), rng))

@@ -107,8 +107,11 @@ def _catalogue(path: Path) -> Iterator[GalaxyImage]:
 
     try:
         catalogue = galsim.RealGalaxyCatalog(path.name, dir=str(path.parent))
-    except (OSError, KeyError, ValueError, galsim.GalSimError) as error:
-        raise ValueError(f"{path} is no GalSim catalogue of real galaxies: {error}") from error
+    except (AttributeError, OSError, KeyError, ValueError, galsim.GalSimError) as error:
+        # The AttributeError is of a FITS file whose first extension is an image.
+        raise ValueError(
+            f"{path} is no GalSim catalogue of real galaxies: {error}; for images, name their folder"
+        ) from error
 
     def read(index: int) -> tuple[np.ndarray, float | None]:
         try:
