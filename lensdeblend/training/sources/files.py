@@ -107,6 +107,7 @@ def _catalogue(path: Path) -> Iterator[GalaxyImage]:
 
     try:
         catalogue = galsim.RealGalaxyCatalog(path.name, dir=str(path.parent))
+        names = [str(name) for name in catalogue.ident]
     except (AttributeError, OSError, KeyError, ValueError, galsim.GalSimError) as error:
         # The AttributeError is of a FITS file whose first extension is an image.
         raise ValueError(
@@ -121,8 +122,8 @@ def _catalogue(path: Path) -> Iterator[GalaxyImage]:
         variance = float(catalogue.variance[index])
         return np.asarray(image, float)[None], np.sqrt(variance) if variance > 0 else None
 
-    for index in range(catalogue.nobjects):
-        yield GalaxyImage(str(catalogue.ident[index]), lambda index=index: read(index))
+    for index, name in enumerate(names):
+        yield GalaxyImage(name, lambda index=index: read(index))
 
 
 def _fits(file: Path) -> np.ndarray:
