@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from common import Report  # noqa: I001 (sets the number of threads before numpy is loaded)
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--pages", type=Path, help="folder for the whole reports, a subfolder a set")
     args = parser.parse_args()
+    # The report says with what it was made, not where the data lie on this machine.
+    sys.argv = [args.images.name if value == str(args.images) else value for value in sys.argv]
     torch.set_num_threads(1)
     methods = chosen_methods("reconstructor", args.methods, args.set)
     for name in args.sets:
