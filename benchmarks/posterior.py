@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--population", default="lens-benchmark", help="of the lenses that are fitted")
     parser.add_argument("--weights", default="posterior")
     parser.add_argument("--images", action="append", default=[], help="folder of real galaxies, if there are some")
+    parser.add_argument("--symmetrise", action="store_true", help="draw from eight orientations of each image")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--name", default="posterior", help="of the file under results/")
     args = parser.parse_args()
@@ -70,6 +71,7 @@ def fresh(network, card, args) -> tuple[np.ndarray, np.ndarray]:
     recipe = from_mapping(Recipe, card.recipe, "the card's recipe")
     drawn = task(recipe.task)(recipe, images=args.images)
     truth, samples = [], []
+    orientations = ORIENTATIONS if args.symmetrise else ORIENTATIONS[:1]
     generator = torch.Generator().manual_seed(args.seed)
     with torch.no_grad(), tqdm(total=args.n, unit="lens") as bar:
         for number in range(-(-args.n // _BATCH)):
@@ -77,7 +79,7 @@ def fresh(network, card, args) -> tuple[np.ndarray, np.ndarray]:
             batch = drawn.draw(count, (args.seed, _FRESH, number), torch.device("cpu"), "test")
             truth.append(torch.cat([batch.lens, batch.place, batch.radius[:, None]], 1))
             for index in range(count):
-                oriented = Oriented(network, batch.seen[index:index + 1], ORIENTATIONS)
+                oriented = Oriented(network, batch.seen[index:index + 1], orientations)
                 samples.append(oriented.sample(args.samples, generator))
                 bar.update()
     return torch.cat(truth).numpy(), torch.stack(samples).numpy()
