@@ -86,8 +86,9 @@ def _column(result: Deblending, name: str, image: NDData | None = None) -> np.nd
             raise ValueError(f"the catalogue has no column {name!r}")
         return np.full(len(result.catalog), np.nan)
     values = u.Quantity(result.catalog[name])
-    unit = values.unit if image is None else image.unit or u.dimensionless_unscaled
-    return np.asarray(values.to_value(unit), dtype=float)
+    # What has no unit is a number in the image's.
+    unit = image.unit if image is not None and values.unit != u.dimensionless_unscaled else None
+    return np.asarray(values.to_value(unit or values.unit), dtype=float)
 
 
 def judge_fit(result: Deblending, answer: Answer, truth: TrueBlend) -> dict[str, Any]:

@@ -18,17 +18,9 @@ _N_PIXELS = 10
 def default_detectors() -> dict[str, Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]]:
     """Those that are installed, by label; each gives positions (n, 2) and fluxes (n,) of an image and its noise."""
     found = {"photutils, default settings": photutils_defaults}
-    if _has_sep():
+    if find_spec("sep") is not None:
         found["SEP, default settings"] = sep_defaults
     return found
-
-
-def _has_sep() -> bool:
-    try:
-        return find_spec("sep") is not None
-    except ValueError:
-        # Of a module that was taken out of sys.modules by hand.
-        return False
 
 
 def summed(image: Mapping[str, NDData]) -> tuple[np.ndarray, np.ndarray]:
