@@ -25,7 +25,8 @@ def proposed_starts(frame: Frame, rng: np.random.Generator, *, anywhere: bool) -
     None where its weights are not there, or were trained on other images, unless it is to be asked ``anywhere``. What
     is drawn here leaves the stream of ``rng`` as it was.
     """
-    method = create("reconstructor", _METHOD)
+    # A little too wide is no fault of starts.
+    method = create("reconstructor", _METHOD, symmetrise=True)
     if not anywhere and not method.ready:
         return None
     own, = rng.spawn(1)
