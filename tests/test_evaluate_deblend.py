@@ -374,7 +374,7 @@ class TestSets:
             assert 0.8 < one["VIS"].sum() / blend.catalog["flux_VIS"][k] < 1.001
         assert any("real galaxies" in note for note in cosmos.notes)
 
-    def test_bad_sets_and_draws(self, tmp_path, two_bands):
+    def test_bad_sets_and_draws(self, tmp_path, two_bands, monkeypatch):
         with pytest.raises(ValueError, match="needs galaxies: name their folder or catalogue .--images FOLDER."):
             blend_set("cosmos").draw(1, 1)
         with pytest.raises(ValueError, match="has no real sources: leave the folder"):
@@ -383,6 +383,10 @@ class TestSets:
             blend_set("hsc").draw(0, 1)
         with pytest.raises(ValueError, match="one colour fewer than bands is needed; got 2 bands, 0 colours"):
             replace(two_bands, colours=())
+        monkeypatch.setattr("lensdeblend.evaluation.blend_sets._TRIES", 20)
+        tiny = {band: replace(seen, shape=(12, 12)) for band, seen in two_bands.bands.items()}
+        with pytest.raises(ValueError, match="galaxies of the population fits into 12 pixels of 0.168 arcsec"):
+            replace(two_bands, bands=tiny).draw(1, 1)
         wide = replace(two_bands.bands["r"], pixel_scale=0.2 * u.arcsec)
         with pytest.raises(ValueError, match="one shape and one pixel scale"):
             replace(two_bands, bands={**two_bands.bands, "r": wide})

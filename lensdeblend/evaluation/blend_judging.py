@@ -15,7 +15,7 @@ from lensdeblend.evaluation.metrics import compare, reduced_chi_square
 from lensdeblend.evaluation.shapes import adaptive_ellipticity
 from lensdeblend.results import Deblending
 
-__all__ = ["Answer", "judge_fit", "judge_galaxies", "matched"]
+__all__ = ["Answer", "COLUMNS", "judge_fit", "judge_galaxies", "matched"]
 
 #: Of the catalogue, without those of the bands.
 COLUMNS = ("x", "y", "e1", "e2")

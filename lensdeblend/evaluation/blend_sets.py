@@ -24,6 +24,7 @@ __all__ = ["BlendSet", "TrueBlend", "blend_set", "blend_sets"]
 
 _SIZE = (60, 60)
 _MARGIN = 5.0
+_TRIES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,8 @@ class BlendSet:
         Raises
         ------
         ValueError
-            Where ``n`` is not positive, ``seed`` negative, galaxies are missing or given in vain.
+            Where ``n`` is not positive, ``seed`` negative, galaxies are missing or given in vain, or the population's
+            groups do not fit into the image.
         """
         from tqdm import tqdm
 
@@ -173,11 +175,15 @@ class BlendSet:
         # Drawn with its count first, so that the border does not favour pairs.
         reach = (min(last.shape) - 1) / 2 - _MARGIN
         scale = last.pixel_scale.to_value(u.arcsec)
-        while True:
+        for _ in range(_TRIES):
             scene = seen.draw(rng)
             centres = [_centre(galaxy) for galaxy in scene.galaxies]
             if np.abs(centres).max() / scale <= reach:
                 return scene
+        raise ValueError(
+            f"{self.name}: no group of {count} galaxies of the population fits into {min(last.shape)} pixels of "
+            f"{scale:g} arcsec; make the image larger or the separations smaller"
+        )
 
     def _brightness(self, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Flux over that in the last band, by band, of each galaxy."""
