@@ -383,7 +383,8 @@ class TestSets:
             blend_set("hsc").draw(0, 1)
         with pytest.raises(ValueError, match="one colour fewer than bands is needed; got 2 bands, 0 colours"):
             replace(two_bands, colours=())
-        monkeypatch.setattr("lensdeblend.evaluation.blend_sets._TRIES", 20)
+        # The function of the module's name hides it.
+        monkeypatch.setattr(sys.modules[BlendSet.__module__], "_TRIES", 20)
         tiny = {band: replace(seen, shape=(12, 12)) for band, seen in two_bands.bands.items()}
         with pytest.raises(ValueError, match="galaxies of the population fits into 12 pixels of 0.168 arcsec"):
             replace(two_bands, bands=tiny).draw(1, 1)
