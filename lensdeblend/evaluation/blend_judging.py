@@ -10,7 +10,7 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData, VarianceUncertainty
 
-from lensdeblend.evaluation.blend_sets import TrueBlend
+from lensdeblend.evaluation.blends import TrueBlend
 from lensdeblend.evaluation.metrics import compare, reduced_chi_square
 from lensdeblend.evaluation.shapes import adaptive_ellipticity
 from lensdeblend.results import Deblending

@@ -12,7 +12,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from lensdeblend.evaluation.blend_judging import COLUMNS, Answer, judge_fit, judge_galaxies, matched
-from lensdeblend.evaluation.blend_sets import BlendSet, TrueBlend, blend_set
+from lensdeblend.evaluation.blends import BlendSet, TrueBlend, blend_set
 from lensdeblend.evaluation.blend_summaries import band_table, detection_table, galaxy_table
 from lensdeblend.evaluation.detectors import default_detectors, summed
 from lensdeblend.evaluation.report import DeblendingReport
