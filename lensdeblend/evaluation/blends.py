@@ -39,8 +39,8 @@ class TrueBlend:
         Each galaxy alone as it is seen in each band, without noise.
     catalog : `~astropy.table.Table`
         A row a galaxy: ``x``, ``y`` (pixels), ``flux_BAND`` (all of its light, also what falls outside of the image),
-        ``e1``, ``e2`` (of the whole galaxy before the PSF, of modulus (1 - q) / (1 + q)), ``blendedness`` (1 - sum t_i^2 /
-        sum t_i t_all) and ``snr`` (of a matched filter), these two of all bands together, weighed by their noise.
+        ``e1``, ``e2`` (of the whole galaxy before the PSF, of modulus (1 - q) / (1 + q)), ``blendedness`` (1 - sum
+        t_i^2 / sum t_i t_all) and ``snr`` (of a matched filter), these two of all bands together, by their noise.
     match_radius : float
         Pixels within which a detection is one of this galaxy.
     """
