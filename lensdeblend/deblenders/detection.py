@@ -19,8 +19,8 @@ from scipy.stats import chi2, norm
 from lensdeblend.deblenders.blend import Band, Blend
 
 __all__ = [
-    "Detection", "Detector", "background_level", "detected", "of_labels", "on_band", "peaks", "significance",
-    "sky_levels", "without_sky",
+    "Detection", "Detector", "background_level", "detected", "detected_above_sky", "of_labels", "on_band", "peaks",
+    "significance", "sky_levels", "without_sky",
 ]
 
 _LARGEST_TABULATED = 35.0
@@ -100,6 +100,16 @@ def detected(detector: Detector, blend: Blend, segmentation=None, positions: np.
     if segmentation is not None:
         return of_labels(segmentation.data, significance(blend))
     return detector.find(blend)
+
+
+def detected_above_sky(
+    detector: Detector, blend: Blend, background: str, segmentation=None, positions: np.ndarray | None = None
+) -> tuple[Detection, list[float]]:
+    """The same, and the level of the sky in each band: 0 where ``background`` is "none", else where there is some."""
+    if background == "none":
+        return detected(detector, blend, segmentation, positions), [0.0] * len(blend.bands)
+    detection = detected(detector, without_sky(blend), segmentation, positions)
+    return detection, sky_levels(blend, detection.labels)
 
 
 def of_labels(labels: np.ndarray, shown: np.ndarray) -> Detection:

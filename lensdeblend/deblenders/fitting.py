@@ -48,8 +48,8 @@ class Priors:
 class BlendFit:
     """The galaxies as they were found.
 
-    ``images`` and ``data`` are one array a band, the first (galaxies, ny, nx); ``fluxes`` (bands, components);
-    ``covariance`` over parameters and fluxes, band by band.
+    ``images`` are one array a band, (galaxies, ny, nx); ``fluxes`` (bands, components); ``covariance`` is over
+    parameters and fluxes, band by band.
     """
 
     blend: Blend
@@ -83,7 +83,7 @@ class BlendFit:
 
 def fit_blend(
     blend: Blend, positions: np.ndarray, levels: Sequence[float], *, indices: tuple[float | None, ...] = (1.0, 4.0),
-    priors: Priors = Priors(), select: bool = True, device: str = "cpu",
+    priors: Priors = Priors(), select: bool = False, device: str = "cpu",
 ) -> BlendFit:
     """Fit galaxies at ``positions`` (n, 2).
 

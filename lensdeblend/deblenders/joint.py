@@ -20,9 +20,7 @@ import torch
 
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius
-from lensdeblend.deblenders.detection import (
-    Detection, Detector, detected, peaks, significance, sky_levels, without_sky,
-)
+from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, peaks, significance
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blend
 from lensdeblend.interfaces import Deblender, Image
@@ -122,9 +120,7 @@ class Joint(Deblender):
         """Return one image and one catalogue row a galaxy; nothing is random."""
         blend = Blend.of(image)
         detector = Detector(threshold=self.threshold)
-        seen = blend if self.background == "none" else without_sky(blend)
-        detection = detected(detector, seen, segmentation, positions)
-        levels = [0.0] * len(blend.bands) if self.background == "none" else sky_levels(blend, detection.labels)
+        detection, levels = detected_above_sky(detector, blend, self.background, segmentation, positions)
         if not len(detection.positions):
             return nothing_found(blend, levels, ("x_err", "y_err", "e1_err", "e2_err"))
         with torch.no_grad(), single_thread():

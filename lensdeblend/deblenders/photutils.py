@@ -21,7 +21,7 @@ from scipy.optimize import nnls
 
 from lensdeblend.deblenders.blend import Band, Blend
 from lensdeblend.deblenders.catalog import blendedness, catalogue, moments
-from lensdeblend.deblenders.detection import Detection, Detector, detected, on_band, sky_levels, without_sky
+from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, on_band
 from lensdeblend.deblenders.dressing import divided, dressed, nothing_found
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.reconstructors.option_checks import check_choice, check_positive, check_whole
@@ -92,9 +92,7 @@ class Photutils(Deblender):
         """Return one image and one catalogue row a galaxy; nothing is random."""
         blend = Blend.of(image)
         detector = Detector(self.threshold, self.n_pixels, self.n_levels, self.contrast)
-        seen = blend if self.background == "none" else without_sky(blend)
-        detection = detected(detector, seen, segmentation, positions)
-        levels = [0.0] * len(blend.bands) if self.background == "none" else sky_levels(blend, detection.labels)
+        detection, levels = detected_above_sky(detector, blend, self.background, segmentation, positions)
         if not len(detection.positions):
             return nothing_found(blend, levels)
         templates = [
