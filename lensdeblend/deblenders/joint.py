@@ -25,7 +25,7 @@ from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blend
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
-from lensdeblend.reconstructors.option_checks import (
+from lensdeblend.options import (
     check_choice, check_device, check_gaussian, check_positive, check_whole,
 )
 from lensdeblend.results import Deblending

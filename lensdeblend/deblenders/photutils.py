@@ -24,7 +24,7 @@ from lensdeblend.deblenders.catalog import blendedness, catalogue, moments
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, on_band
 from lensdeblend.deblenders.dressing import divided, dressed, nothing_found
 from lensdeblend.interfaces import Deblender, Image
-from lensdeblend.reconstructors.option_checks import check_choice, check_positive, check_whole
+from lensdeblend.options import check_choice, check_positive, check_whole
 from lensdeblend.results import Deblending
 
 __all__ = ["Photutils"]

@@ -39,7 +39,7 @@ from lensdeblend.reconstructors.lenstronomy_model import (
 )
 from lensdeblend.reconstructors.lenstronomy_result import Chain, PeerFit, dressed
 from lensdeblend.reconstructors.neighbours import LensRegion, lens_region
-from lensdeblend.reconstructors.option_checks import check_choice, check_gaussian, check_positive, check_whole
+from lensdeblend.options import check_choice, check_gaussian, check_positive, check_whole
 from lensdeblend.reconstructors.starts import bounds, draw_starts, find_arcs, fit_lens_light
 
 __all__ = ["Lenstronomy"]

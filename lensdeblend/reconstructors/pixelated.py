@@ -39,7 +39,7 @@ from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.inverting import (
     JointFit, JointProblem, Part, PixelFit, PixelProblem, fit_pixels, with_nonnegative_sources,
 )
-from lensdeblend.reconstructors.option_checks import (
+from lensdeblend.options import (
     check_choice, check_device, check_gaussian, check_number, check_positive, check_whole,
 )
 from lensdeblend.reconstructors.pixel_dressing import dress_pixels, model_in_frame

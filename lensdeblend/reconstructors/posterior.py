@@ -26,7 +26,7 @@ from lensdeblend.networks.weights import has_weights
 from lensdeblend.reconstructors.dressing import dress
 from lensdeblend.reconstructors.fitting import LensFit, fit_lens, light_in_frame, sharpen
 from lensdeblend.reconstructors.network_posterior import NetworkPosterior, as_starts
-from lensdeblend.reconstructors.option_checks import check_device, check_whole
+from lensdeblend.options import check_device, check_whole
 from lensdeblend.reconstructors.population_prior import PopulationPrior
 from lensdeblend.reconstructors.reweighting import reweight
 from lensdeblend.reconstructors.view import View

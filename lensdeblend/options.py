@@ -1,4 +1,4 @@
-"""What the options of a reconstructor may be: each check raises a ValueError that names the option."""
+"""What the options of a method may be: each check raises a ValueError that names the option."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from numbers import Integral, Real
 
 import astropy.units as u
 import numpy as np
-import torch
 
 __all__ = ["check_choice", "check_device", "check_gaussian", "check_number", "check_positive", "check_whole"]
 
@@ -22,6 +21,8 @@ def check_device(value) -> None:
     """``"auto"`` or a torch device that this machine has."""
     if value == "auto":
         return
+    import torch
+
     try:
         kind = torch.device(value).type
     except (RuntimeError, TypeError):
