@@ -2,6 +2,7 @@
 
     python benchmarks/evaluate_deblend.py hsc lsst euclid --methods joint,photutils
     python benchmarks/evaluate_deblend.py cosmos --images FOLDER --split all --methods joint,photutils
+    python benchmarks/evaluate_deblend.py des-sky --sky FOLDER --methods joint,photutils
     python benchmarks/evaluate_deblend.py hsc --n 10 --pages FOLDER --dry      a quick look, without a results file
 """
 
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--images", type=Path, help="galaxies for the sets of real sources")
     parser.add_argument("--split", default="test", help="which of the galaxies")
+    parser.add_argument("--sky", type=Path, help="real sky for the set des-sky")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--pages", type=Path, help="folder for the whole reports, a subfolder a set")
     parser.add_argument("--dry", action="store_true", help="write no results file")
@@ -35,6 +37,8 @@ def main() -> None:
     methods = chosen_methods("deblender", args.methods, args.set)
     for name in args.sets:
         real = {"images": args.images, "split": args.split} if blend_set(name).real_sources else {}
+        if blend_set(name).real_sky:
+            real["sky"] = args.sky
         found = evaluate_deblenders(methods, name, args.n, args.seed, batch=args.batch, **real)
         output = Report(
             f"evaluate_deblend_{name}", "one CPU thread; seconds are CPU time a blend",

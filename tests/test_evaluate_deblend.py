@@ -7,6 +7,7 @@ from typing import ClassVar
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import QTable, Table
 from fake_packages import packages, toys  # noqa: F401
 from photutils.segmentation import SegmentationImage
@@ -299,7 +300,7 @@ class TestSets:
     """The sets themselves."""
 
     def test_names_and_instruments(self):
-        assert blend_sets() == ["hsc", "lsst", "euclid", "cosmos", "cosmos-lsst", "cosmos-euclid"]
+        assert blend_sets() == ["hsc", "lsst", "euclid", "cosmos", "cosmos-lsst", "cosmos-euclid", "des-sky"]
         for name, bands, scale, widths in (
             ("hsc", "gri", 0.168, [0.6] * 3), ("cosmos", "gri", 0.168, [0.6] * 3),
             ("lsst", "gri", 0.2, [0.77, 0.73, 0.71]), ("cosmos-euclid", ["VIS"], 0.101, [0.16]),
@@ -391,6 +392,94 @@ class TestSets:
         wide = replace(two_bands.bands["r"], pixel_scale=0.2 * u.arcsec)
         with pytest.raises(ValueError, match="one shape and one pixel scale"):
             replace(two_bands, bands={**two_bands.bands, "r": wide})
+
+
+class TestRealSky:
+    """Galaxies put into patches of sky."""
+
+    STAR = 20, 33
+
+    @pytest.fixture
+    def sky(self, tmp_path, rng):
+        folder = tmp_path / "sky"
+        folder.mkdir()
+        for number, band in enumerate("gri", start=1):
+            cube = rng.normal(0, number, (3, 60, 60)) + 900 * number * gaussian((60, 60), *self.STAR, 1.6)
+            fits.PrimaryHDU(cube.astype(">f4")).writeto(folder / f"{band}.fits")
+        return folder
+
+    def cubes(self, sky):
+        return {band: fits.getdata(sky / f"{band}.fits").astype(float) for band in "gri"}
+
+    def test_noise_and_neighbours_stay_as_they_are(self, sky):
+        cubes = self.cubes(sky)
+        first, second = blend_set("des-sky").draw(2, 5, sky=sky)
+        for blend in (first, second):
+            below = {band: image.data - sum(one[band] for one in blend.sources) for band, image in blend.image.items()}
+            which, = (k for k, patch in enumerate(cubes["g"]) if np.allclose(below["g"], patch))
+            for number, band in enumerate("gri", start=1):
+                np.testing.assert_allclose(below[band], cubes[band][which], atol=1e-9)
+                assert blend.image[band].uncertainty.array == pytest.approx(np.full((60, 60), number**2), rel=0.1)
+                assert blend.image[band].psf is not None
+            assert blend.neighbours == pytest.approx(np.array([self.STAR]), abs=0.1)
+            assert (blend.all_positions[:-1] == blend.positions).all()
+        # The same seed, the same blend.
+        again, = blend_set("des-sky").draw(1, 5, sky=sky)
+        np.testing.assert_array_equal(again.image["r"].data, first.image["r"].data)
+        np.testing.assert_array_equal(again.catalog["flux_i"], first.catalog["flux_i"])
+
+    def test_images_are_pieces_of_larger_patches(self, sky):
+        small = blend_set("des-sky")
+        small = replace(small, bands={band: replace(seen, shape=(48, 50)) for band, seen in small.bands.items()})
+        blend, = small.draw(1, 3, sky=sky)
+        cubes, found = self.cubes(sky), []
+        below = {band: image.data - sum(one[band] for one in blend.sources) for band, image in blend.image.items()}
+        for k in range(3):
+            windows = {band: np.lib.stride_tricks.sliding_window_view(cubes[band][k], (48, 50)) for band in "gri"}
+            same = np.all([np.isclose(windows[b], below[b]).all((2, 3)) for b in "gri"], axis=0)
+            found += [(k, *place) for place in np.argwhere(same)]
+        assert len(found) == 1
+
+    def test_only_what_was_put_there_is_judged(self, sky):
+        report = evaluate_deblenders("photutils", "des-sky", 2, 5, sky=sky, progress=False)
+        truths = report.details["truths"]
+        row = row_of(report.summaries["galaxies"], galaxies="all")
+        assert row["n"] == len(truths) and not report.failures
+        assert np.isnan(report.summaries["detections"]["precision"]).all()
+        assert (report.summaries["detections"]["galaxies"] == len(truths)).all()
+        assert any("precision is not told" in note for note in report.notes)
+
+    def test_of_the_survey(self, shared_data):
+        blend, = blend_set("des-sky").draw(1, 1, sky=shared_data / "des_sky")
+        assert [image.meta["PIXSCALE"] for image in blend.image.values()] == pytest.approx([0.263] * 3)
+        # What is above the sky is the galaxies and a few neighbours.
+        above = blend.image["i"].data - sum(one["i"] for one in blend.sources)
+        assert 0.5 < np.std(above[above < 0]) / np.sqrt(blend.image["i"].uncertainty.array[0, 0]) < 1
+
+    def test_bad_skies(self, sky, tmp_path):
+        des = blend_set("des-sky")
+        with pytest.raises(ValueError, match="needs real sky: name its folder .--sky FOLDER."):
+            des.draw(1, 1)
+        with pytest.raises(ValueError, match="'hsc' has no real sky: leave the folder of sky out"):
+            blend_set("hsc").draw(1, 1, sky=sky)
+        with pytest.raises(FileNotFoundError, match="there is no folder .*; name that of the sky's g.fits, r.fits, i"):
+            des.draw(1, 1, sky=tmp_path / "nowhere")
+        wide = replace(des, bands={band: replace(seen, shape=(61, 60)) for band, seen in des.bands.items()})
+        with pytest.raises(ValueError, match=r"have \(60, 60\) pixels, fewer than the \(61, 60\) of the images"):
+            wide.draw(1, 1, sky=sky)
+        cube = fits.getdata(sky / "g.fits")
+        fits.writeto(sky / "g.fits", cube[:2], overwrite=True)
+        with pytest.raises(ValueError, match=r"must have the same patches; their shapes are g \(2, 60, 60\), r"):
+            des.draw(1, 1, sky=sky)
+        fits.writeto(sky / "g.fits", np.full_like(cube, np.nan), overwrite=True)
+        with pytest.raises(ValueError, match="every patch in .* has pixels that are not finite"):
+            des.draw(1, 1, sky=sky)
+        fits.HDUList([fits.PrimaryHDU()]).writeto(sky / "g.fits", overwrite=True)
+        with pytest.raises(ValueError, match="g.fits must hold one patch of sky or a cube"):
+            des.draw(1, 1, sky=sky)
+        (sky / "g.fits").unlink()
+        with pytest.raises(FileNotFoundError, match="there is no file .*g.fits"):
+            des.draw(1, 1, sky=sky)
 
 
 @pytest.mark.usefixtures("canned")

@@ -41,15 +41,15 @@ def add_evaluation_options(
 
 
 def report_on(
-    args: argparse.Namespace, methods: Mapping[str, object], evaluate: Callable[..., Report], kind: type[Report]
+    args: argparse.Namespace, methods: Mapping[str, object], evaluate: Callable[..., Report], kind: type[Report], **more
 ) -> int:
-    """Evaluate, print the report, write it where that was asked for, and say how it went."""
+    """Evaluate, with ``more`` options; print the report, write it where that was asked for, and say how it went."""
     if args.output is not None:
         refuse_existing(kind.files(args.output), args.overwrite)
         if not args.no_pictures:
             check_format("report.png")
     report = evaluate(
-        methods, args.test_set, args.n, args.seed, images=args.images, split=args.split, batch=args.batch
+        methods, args.test_set, args.n, args.seed, images=args.images, split=args.split, batch=args.batch, **more
     )
     print(report.text)
     if args.output is not None:

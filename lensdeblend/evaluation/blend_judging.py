@@ -111,7 +111,7 @@ def judge_fit(result: Deblending, answer: Answer, truth: TrueBlend) -> dict[str,
 
 
 def judge_galaxies(answer: Answer, truth: TrueBlend) -> list[dict[str, float]]:
-    """A row a galaxy, in the order of the true positions, which the method was given.
+    """A row a galaxy, in the order of the true positions, which the method was given, those of neighbours after them.
 
     PSNR and SSIM are means over the bands, each on the maximum of the true galaxy in that band. ``image_e1`` and
     ``image_e2`` are measured on the galaxy's images, through the PSF, all bands together.
@@ -121,8 +121,9 @@ def judge_galaxies(answer: Answer, truth: TrueBlend) -> list[dict[str, float]]:
     ValueError
         Where there is not one galaxy a position.
     """
-    if len(answer.sources) != len(truth.sources):
-        raise ValueError(f"{len(truth.sources)} positions were given, {len(answer.sources)} galaxies came back")
+    given = len(truth.all_positions)
+    if len(answer.sources) != given:
+        raise ValueError(f"{given} positions were given, {len(answer.sources)} galaxies came back")
     rows = []
     for number, (found, true) in enumerate(zip(answer.sources, truth.sources)):
         compared = [compare(found[band], true[band]).asdict() for band in true]

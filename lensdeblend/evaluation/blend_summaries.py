@@ -69,10 +69,11 @@ def band_table(sources: Table, truths: Table, methods: Sequence[str], bands: Seq
     return Table(rows)
 
 
-def detection_table(matches: Table, images: Table, methods: Sequence[str]) -> Table:
+def detection_table(matches: Table, images: Table, methods: Sequence[str], *, precise: bool = True) -> Table:
     """A row a method, no positions given: recall, precision, fluxes of the galaxies found with S/N above 20.
 
-    ``flux_bias`` is the mean, ``flux_scatter`` half of 16 to 84% of the relative error of the sum of all bands.
+    ``flux_bias`` is the mean, ``flux_scatter`` half of 16 to 84% of the relative error of the sum of all bands. Where
+    the images hold galaxies that are not in ``matches``, they are not ``precise`` and precision is NaN.
     """
     rows = []
     for method in methods:
@@ -83,7 +84,7 @@ def detection_table(matches: Table, images: Table, methods: Sequence[str]) -> Ta
         rows.append({
             "method": method, "blends": len(done), "galaxies": len(own), "detections": detections,
             "recall": held / len(own) if len(own) else np.nan,
-            "precision": held / detections if detections else np.nan,
+            "precision": held / detections if detections and precise else np.nan,
             "bright": len(relative), "flux_bias": statistic_of(np.mean, relative),
             "flux_scatter": half_width(relative),
             "seconds_median": statistic_of(np.median, finite(done["seconds"])),

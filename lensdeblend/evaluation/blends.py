@@ -1,30 +1,37 @@
-"""Named, seeded sets of simulated blends on which deblenders are judged."""
+"""Seeded sets of simulated blends on which deblenders are judged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from os import PathLike
 
 import astropy.units as u
 import numpy as np
-from astropy.nddata import NDData
+from astropy.nddata import NDData, VarianceUncertainty
 from astropy.table import Table
 
+from lensdeblend.evaluation.real_sky import Sky, SkyPatch
 from lensdeblend.evaluation.sets import check_draw, real_galaxies
 from lensdeblend.evaluation.shapes import adaptive_ellipticity
+from lensdeblend.images import like
 from lensdeblend.plugins import resolve
 from lensdeblend.results import Simulation
 from lensdeblend.scenes import Galaxy, GaussianPSF, ImageSource, Observation, Scene
-from lensdeblend.scenes.populations import BlendPopulation, Distribution, Fixed, Normal, population
-from lensdeblend.spelling import advice
+from lensdeblend.scenes.populations import BlendPopulation, Distribution, Fixed
 
-__all__ = ["BlendSet", "TrueBlend", "blend_set", "blend_sets"]
+__all__ = ["BlendSet", "TrueBlend"]
 
-_SIZE = (60, 60)
 _MARGIN = 5.0
 _TRIES = 2000
+_REAL_SKY = (
+    "The galaxies are put into real sky, whose noise and neighbours stay as they are. Where positions are given, those "
+    "of the neighbours are too: what photutils' default settings find on the empty patch. Only the galaxies put there "
+    "are judged. A detection of anything else may be right, so precision is not told. The variance is that of the "
+    "patch's pixels; their noise is correlated, which no method is told, and neighbours differ from any model: "
+    "chi-squares and pulls are larger than on simulated sky."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +50,25 @@ class TrueBlend:
         t_i^2 / sum t_i t_all) and ``snr`` (of a matched filter), these two of all bands together, by their noise.
     match_radius : float
         Pixels within which a detection is one of this galaxy.
+    neighbours : ndarray
+        (n, 2), x and y of what else is in the image, of which nothing is known; none but on real sky.
     """
 
     image: dict[str, NDData]
     sources: list[dict[str, np.ndarray]]
     catalog: Table
     match_radius: float
+    neighbours: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
 
     @property
     def positions(self) -> np.ndarray:
         """True (x, y), (galaxies, 2)."""
         return np.column_stack([self.catalog["x"], self.catalog["y"]])
+
+    @property
+    def all_positions(self) -> np.ndarray:
+        """The true positions, then those of the neighbours."""
+        return np.concatenate([self.positions, self.neighbours])
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,9 @@ class BlendSet:
     real_sources : bool
         Whether the galaxies are real, of a folder or catalogue that the user names. They take over centre and
         half-light radius (the disc's) of the population's galaxies, and are turned by any angle.
+    real_sky : bool
+        Whether the galaxies are put into real sky, of a folder that the user names: its noise and neighbours stay as
+        they are, the noise of each patch takes the place of that of ``bands``, and the galaxies have no photon noise.
 
     Notes
     -----
@@ -98,6 +116,7 @@ class BlendSet:
     colours: tuple[Distribution, ...] = ()
     simulator: str = "galsim"
     real_sources: bool = False
+    real_sky: bool = False
     noted: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self):
@@ -112,16 +131,15 @@ class BlendSet:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know when reading numbers of this set."""
-        if not self.real_sources:
-            return self.noted
-        return (*self.noted, (
+        return (*self.noted, *([_REAL_SKY] * self.real_sky), *([
             "The sources are real galaxies, smoothed and cut to their own footprint, so that their noise is no part of "
             "the truth; their true ellipticity is that of adaptive moments before the PSF. They are drawn by the "
             f"simulator {self.simulator}."
-        ))
+        ] * self.real_sources))
 
     def draw(
-        self, n: int, seed: int, *, images: str | PathLike | None = None, split: str = "test", progress: bool = False
+        self, n: int, seed: int, *, images: str | PathLike | None = None, split: str = "test",
+        sky: str | PathLike | None = None, progress: bool = False,
     ) -> list[TrueBlend]:
         """Simulate the first ``n`` blends of the set.
 
@@ -135,23 +153,33 @@ class BlendSet:
         split : {"test", "validation", "train", "all"}
             Which of the galaxies: networks are trained with the galaxies of ``"train"``. All are used before one is
             used twice.
+        sky : path, optional
+            Folder of real sky, for sets with ``real_sky``, and only for them: ``BAND.fits`` for each band, one patch or
+            a cube of patches (patches, ny, nx), with the set's pixel scale and the sky taken off.
         progress : bool
             Whether to show a progress bar.
 
         Raises
         ------
+        FileNotFoundError
+            Where the sky of a band is missing.
         ValueError
-            Where ``n`` is not positive, ``seed`` negative, galaxies are missing or given in vain, or the population's
-            groups do not fit into the image.
+            Where ``n`` is not positive, ``seed`` negative, galaxies or sky are missing or given in vain, the patches
+            are smaller than the images, or the population's groups do not fit into the image.
         """
         from tqdm import tqdm
 
         check_draw(self, n, seed, images)
+        if self.real_sky and sky is None:
+            raise ValueError(f"the set {self.name!r} needs real sky: name its folder (--sky FOLDER)")
+        if sky is not None and not self.real_sky:
+            raise ValueError(f"the set {self.name!r} has no real sky: leave the folder of sky out")
+        patches = Sky.read(sky, list(self.bands)) if self.real_sky else None
         simulator = resolve("simulator", self.simulator).method
         galaxies = real_galaxies(images, split, seed, progress) if self.real_sources else repeat(None)
         drawn = np.random.default_rng(seed).spawn(n)
         return [
-            self._one(rng, galaxies, simulator)
+            self._one(rng, galaxies, simulator) if patches is None else self._on_sky(rng, patches, galaxies, simulator)
             for rng in tqdm(drawn, desc="simulating", unit="blend", disable=None if progress else True)
         ]
 
@@ -167,6 +195,12 @@ class BlendSet:
             for (band, seen), child in zip(self.bands.items(), for_noise.spawn(len(self.bands)))
         }
         return _told(simulations, shapes, match_radius(self.bands.values()))
+
+    def _on_sky(self, rng: np.random.Generator, sky: Sky, galaxies: Iterator, simulator) -> TrueBlend:
+        for_sky, for_galaxies = rng.spawn(2)
+        patch = sky.patch(next(iter(self.bands.values())).shape, for_sky)
+        bands = {band: replace(seen, background_rms=patch.sigma[band]) for band, seen in self.bands.items()}
+        return _put_into(patch, replace(self, bands=bands)._one(for_galaxies, galaxies, simulator))
 
     def _scene(self, rng: np.random.Generator) -> Scene:
         last = list(self.bands.values())[-1]
@@ -196,33 +230,6 @@ class BlendSet:
             zero = 0.0 if None in (seen.zero_point, last.zero_point) else seen.zero_point - last.zero_point
             found[names[place]] = 10 ** (-0.4 * (magnitudes - zero))
         return found
-
-
-def blend_sets() -> list[str]:
-    """List the names that `blend_set` knows."""
-    return list(_SETS)
-
-
-def blend_set(name: str) -> BlendSet:
-    """Return the set called ``name``.
-
-    ``hsc``, ``lsst`` and ``euclid`` have bulge and disc galaxies of the population ``blends`` as these instruments see
-    them; ``cosmos`` has real galaxies as HSC sees them, ``cosmos-lsst`` and ``cosmos-euclid`` as the others do.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name; the message gives the nearest and all known ones.
-
-    Examples
-    --------
-    >>> from lensdeblend.evaluation import blend_set
-    >>> blend_set("lsst").bands["r"].psf.fwhm
-    <Quantity 0.73 arcsec>
-    """
-    if name not in _SETS:
-        raise ValueError(f"unknown set of blends {name!r}; {advice(name, _SETS)}")
-    return _SETS[name]()
 
 
 def match_radius(bands) -> float:
@@ -284,53 +291,12 @@ def _told(simulations: Mapping[str, Simulation], shapes: np.ndarray | None, radi
     return TrueBlend({band: one.image for band, one in simulations.items()}, sources, catalog, radius)
 
 
-_COLOURS = (Normal(0.7, 0.3), Normal(0.3, 0.15))
-_NOTE = (
-    "Fluxes are the galaxies' totals; the population's signal-to-noise, 10 to 200 in {band}, is that of a Gaussian of "
-    "the disc's size, and bins go by the galaxy's own in all bands together, of a matched filter."
-)
-
-
-def _hsc() -> BlendSet:
-    seen = Observation(
-        0.168 * u.arcsec, _SIZE, GaussianPSF(0.6 * u.arcsec), background_rms=1.0, unit=u.dimensionless_unscaled,
-    )
-    return BlendSet(
-        "hsc", "bulge and disc galaxies on HSC-like pixels of 0.168 arcsec, Gaussian PSF of 0.6 arcsec FWHM, g, r, i, "
-        "noise equal in all", population("blends"), dict.fromkeys("gri", seen), _COLOURS,
-        noted=(_NOTE.format(band="i"), "No instrument table has HSC: pixels, PSF and noise are those of the summary."),
-    )
-
-
-def _lsst() -> BlendSet:
-    bands = {band: Observation.preset(f"lsst-{band}", shape=_SIZE) for band in "gri"}
-    return BlendSet(
-        "lsst", "bulge and disc galaxies as LSST sees them, g, r, i", population("blends"), bands, _COLOURS,
-        noted=(_NOTE.format(band="i"),),
-    )
-
-
-def _euclid() -> BlendSet:
-    return BlendSet(
-        "euclid", "bulge and disc galaxies as Euclid sees them, VIS", population("blends"),
-        {"VIS": Observation.preset("euclid-vis", shape=_SIZE)}, noted=(
-            _NOTE.format(band="VIS"),
-            "The images are 6 arcsec wide: many galaxies reach beyond the border, and large groups are close ones.",
-        ),
-    )
-
-
-def _real(maker: Callable[[], BlendSet], name: str) -> Callable[[], BlendSet]:
-    def made() -> BlendSet:
-        parametric = maker()
-        summary = parametric.summary.replace("bulge and disc galaxies", "real galaxies")
-        # It agrees with galsim to a millionth of the peak on galaxies given as pixels, in a twentieth of the time.
-        return replace(parametric, name=name, summary=summary, simulator="torch", real_sources=True)
-
-    return made
-
-
-_SETS: dict[str, Callable[[], BlendSet]] = {
-    "hsc": _hsc, "lsst": _lsst, "euclid": _euclid, "cosmos": _real(_hsc, "cosmos"),
-    "cosmos-lsst": _real(_lsst, "cosmos-lsst"), "cosmos-euclid": _real(_euclid, "cosmos-euclid"),
-}
+def _put_into(patch: SkyPatch, blend: TrueBlend) -> TrueBlend:
+    """The blend without its simulated noise, on the sky of the patch."""
+    image = {
+        band: like(
+            given, sum((one[band] for one in blend.sources), patch.data[band]),
+            uncertainty=VarianceUncertainty(np.full(given.data.shape, patch.sigma[band]**2)), psf=given.psf,
+        ) for band, given in blend.image.items()
+    }
+    return replace(blend, image=image, neighbours=patch.neighbours)

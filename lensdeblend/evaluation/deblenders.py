@@ -12,9 +12,10 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from lensdeblend.evaluation.blend_judging import COLUMNS, Answer, judge_fit, judge_galaxies, matched
-from lensdeblend.evaluation.blends import BlendSet, TrueBlend, blend_set
+from lensdeblend.evaluation.blends import BlendSet, TrueBlend
 from lensdeblend.evaluation.blend_summaries import band_table, detection_table, galaxy_table
 from lensdeblend.evaluation.detectors import default_detectors, summed
+from lensdeblend.evaluation.named_blends import blend_set
 from lensdeblend.evaluation.report import DeblendingReport
 from lensdeblend.evaluation.running import chosen_cases, labelled, method_table, outcomes, reason
 from lensdeblend.evaluation.shapes import adaptive_ellipticity
@@ -44,6 +45,7 @@ def evaluate_deblenders(
     *,
     images: str | PathLike | None = None,
     split: str = "test",
+    sky: str | PathLike | None = None,
     batch: int = 8,
     progress: bool = True,
 ) -> DeblendingReport:
@@ -65,6 +67,8 @@ def evaluate_deblenders(
         Of the blends and of the methods: the same seed and ``batch`` give the same report, but for the seconds.
     images, split
         Real galaxies for the sets that need them, as in `BlendSet.draw`.
+    sky
+        Folder of real sky for the sets that need it, as there.
     batch : int
         Blends handed to a method at a time. Where it raises on a batch, each blend of it is tried alone.
     progress : bool
@@ -106,7 +110,7 @@ def evaluate_deblenders(
     if batch < 1:
         raise ValueError(f"batch must be at least 1; got {batch}")
     resolved = labelled("deblender", Deblender, methods)
-    blends = test_set.draw(n, seed, images=images, split=split, progress=progress)
+    blends = test_set.draw(n, seed, images=images, split=split, sky=sky, progress=progress)
     taken, detectors = _Taken(), default_detectors()
     with tqdm(total=2 * n * len(resolved), unit="blend", disable=None if progress else True) as bar:
         for label, method in resolved.items():
@@ -128,7 +132,9 @@ def evaluate_deblenders(
         summaries={
             "galaxies": galaxy_table(sources, truths, labels, bands),
             "bands": band_table(sources, truths, labels, bands),
-            "detections": detection_table(matches, answered, [*labels, *detectors]),
+            "detections": detection_table(
+                matches, answered, [*labels, *detectors], precise=not test_set.real_sky
+            ),
             "fits": _by_mode(found, lambda rows: fit_table(rows, labels)),
             "flags": _by_mode(found, lambda rows: flag_table(rows, labels)),
             "failures": failure_table(found, ("positions", "blend")),
@@ -181,7 +187,7 @@ class _Taken:
 def _runner(method: Deblender, blends: Sequence[TrueBlend], mode: str):
     """What `outcomes` calls: the blends at some places, all at once."""
     images = [next(iter(blend.image.values())) if len(blend.image) == 1 else blend.image for blend in blends]
-    positions = [blend.positions for blend in blends]
+    positions = [blend.all_positions for blend in blends]
 
     def run(places: slice, rng: np.random.Generator) -> list[Deblending]:
         return deblend(images[places], positions=positions[places] if mode == _GIVEN else None, method=method, seed=rng)
