@@ -10,7 +10,7 @@ from astropy.table import QTable
 
 from lensdeblend.deblenders.blend import Blend
 
-__all__ = ["blendedness", "catalogue", "half_light_radius", "moments"]
+__all__ = ["blendedness", "catalogue", "half_light_radius", "moments", "shape"]
 
 _TRUNCATION = 4.0
 
@@ -107,6 +107,18 @@ def moments(image: np.ndarray) -> tuple[float, float, float, float, float]:
         found = x, y, max(xx, 1 / 12), max(yy, 1 / 12), xy
         reach = (column - x) ** 2 + (row - y) ** 2 < _TRUNCATION**2 * max(xx + yy, 1.0)
     return found
+
+
+def shape(galaxy: np.ndarray) -> tuple[float, float, float]:
+    """``e1``, ``e2`` by second moments, and the radius (pixels) of the circle with half of the light."""
+    x, y, xx, yy, xy = moments(galaxy)
+    size = xx + yy + 2 * np.sqrt(max(xx * yy - xy**2, 0.0))
+    row, column = np.indices(galaxy.shape)
+    distance = np.hypot(column - x, row - y).ravel()
+    order = np.argsort(distance)
+    inside = np.cumsum(galaxy.ravel()[order])
+    half = distance[order][np.searchsorted(inside, 0.5 * inside[-1])] if inside[-1] > 0 else 0.0
+    return (xx - yy) / size, 2 * xy / size, float(half)
 
 
 def half_light_radius(components: Sequence[tuple[float, float, float]]) -> float:

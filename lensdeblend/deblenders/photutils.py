@@ -20,7 +20,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from scipy.optimize import nnls
 
 from lensdeblend.deblenders.blend import Band, Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, moments
+from lensdeblend.deblenders.catalog import blendedness, catalogue, shape
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, on_band
 from lensdeblend.deblenders.dressing import divided, dressed, nothing_found
 from lensdeblend.interfaces import Deblender, Image
@@ -146,21 +146,9 @@ def _told(
         galaxies / np.median(band.sigma) for band, galaxies in zip(blend.bands, templates)
         if galaxies.shape[1:] == blend.shape
     )
-    shapes = np.array([_shape(galaxy) for galaxy in whole])
+    shapes = np.array([shape(galaxy) for galaxy in whole])
     catalog = catalogue(
         blend, detection.positions, np.array(fluxes).T, np.array(errors).T, shapes[:, :2], shapes[:, 2],
         blendedness(whole), [["no flux"] if not galaxy.any() else [] for galaxy in whole],
     )
     return dressed(blend, templates, levels, catalog, detection.labels, len(catalog) * len(blend.bands), shares=shares)
-
-
-def _shape(galaxy: np.ndarray) -> tuple[float, float, float]:
-    """``e1``, ``e2`` by second moments, and the radius (pixels) of the circle with half of the light."""
-    x, y, xx, yy, xy = moments(galaxy)
-    size = xx + yy + 2 * np.sqrt(max(xx * yy - xy**2, 0.0))
-    row, column = np.indices(galaxy.shape)
-    distance = np.hypot(column - x, row - y).ravel()
-    order = np.argsort(distance)
-    inside = np.cumsum(galaxy.ravel()[order])
-    half = distance[order][np.searchsorted(inside, 0.5 * inside[-1])] if inside[-1] > 0 else 0.0
-    return (xx - yy) / size, 2 * xy / size, float(half)
