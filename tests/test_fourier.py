@@ -50,7 +50,7 @@ def test_images_are_those_of_the_simulators():
     frame = FourierFrame.of((48, 52), np.asarray(truth.image.psf))
     numbers = [25.5 + 2.5, 23.5 - 1.5, 0.2, -0.1, np.log(3.0)]
     found, = drawn(GalaxyLayout(((1.0,),)), numbers, frame)
-    difference = 40.0 * found.basis[0, 0].numpy() - truth.noiseless.data
+    difference = 40.0 * found.basis[0, 0, 0].numpy() - truth.noiseless.data
     assert np.abs(difference).max() < 1e-3 * truth.noiseless.data.max()
 
 
@@ -61,13 +61,13 @@ def test_derivatives_are_finite_differences():
         [20.3, 18.7, 0.2, 0.1, np.log(3.0), np.log(1.5), 28.2, 21.1, -0.1, 0.3, np.log(2.0), np.log(2.3), 10.0, 30.0]
     )
     assert len(layout.names) == len(numbers)
-    fluxes = torch.tensor([[3.0, 2.0, 1.0, 5.0]], dtype=torch.float64)
+    fluxes = torch.tensor([[[3.0, 2.0, 1.0, 5.0]]], dtype=torch.float64)
     found, = drawn(layout, numbers, frame)
-    slopes = found.derivatives(fluxes)[0]
+    slopes = found.derivatives(fluxes)[0, 0]
     for column, name in enumerate(layout.names):
         step = 1e-3 * np.eye(len(numbers))[column]
         above, below = (
-            (drawn(layout, numbers + sign * step, frame)[0].basis * fluxes[:, :, None, None]).sum(1)[0]
+            (drawn(layout, numbers + sign * step, frame)[0].basis * fluxes[..., None, None]).sum(2)[0, 0]
             for sign in (1, -1)
         )
         numeric = (above - below) / 2e-3
@@ -77,7 +77,7 @@ def test_derivatives_are_finite_differences():
 def test_flux_is_kept_where_the_frame_is_wide():
     frame = FourierFrame.of((80, 80), psf())
     found, = drawn(GalaxyLayout(((1.0,), ())), [40.2, 39.1, 0.3, 0.1, np.log(4.0), 20.0, 60.5], frame)
-    np.testing.assert_allclose(found.basis.sum((-1, -2))[0], 1.0, atol=2e-4)
+    np.testing.assert_allclose(found.basis.sum((-1, -2))[0, 0], 1.0, atol=2e-4)
 
 
 def test_bands_on_other_pixels_show_the_same_galaxy():
@@ -88,7 +88,7 @@ def test_bands_on_other_pixels_show_the_same_galaxy():
     halved = FourierFrame.of((20, 20), None, matrix=0.5 * np.eye(2), offset=np.array([-0.25, -0.25]))
     sharp = FourierFrame.of((40, 40), None)
     bands = drawn(layout, numbers, plain, turned, halved, sharp)
-    first, second, coarse, fine = (band.basis[0, 0].numpy() for band in bands)
+    first, second, coarse, fine = (band.basis[0, 0, 0].numpy() for band in bands)
     np.testing.assert_allclose(second, np.rot90(first, -1), atol=1e-9)
     np.testing.assert_allclose(coarse, fine.reshape(20, 2, 20, 2).sum((1, 3)), atol=2e-3 * coarse.max())
 
@@ -102,7 +102,7 @@ def test_cusps_are_averaged_over_pixels_before_the_psf(n, tolerance, place):
     truth = simulate(Scene(sources=[galaxy]), observation, method="galsim", seed=1)
     layout, frame = GalaxyLayout(((n,),)), FourierFrame.of((41, 41), np.asarray(truth.image.psf))
     found, = drawn(layout, [20 + place, 20.0, 0.2, 0.0, 0.0], frame)
-    difference = 10 * found.basis[0, 0].numpy() - truth.noiseless.data
+    difference = 10 * found.basis[0, 0, 0].numpy() - truth.noiseless.data
     assert np.abs(difference).max() < tolerance * truth.noiseless.data.max()
 
 
@@ -116,5 +116,5 @@ def test_pixels_too_large_for_the_light_are_averages_all_the_same(fwhm):
     truth = simulate(Scene(sources=[galaxy]), observation, method="torch", seed=1)
     kernel = None if truth.image.psf is None else np.asarray(truth.image.psf)
     found, = drawn(GalaxyLayout(((1.0,),)), [15.75, 15.5, 0.3, 0.0, np.log(0.8)], FourierFrame.of((32, 32), kernel))
-    difference = 10 * found.basis[0, 0].numpy() - truth.noiseless.data
+    difference = 10 * found.basis[0, 0, 0].numpy() - truth.noiseless.data
     assert np.abs(difference).max() < 0.02 * truth.noiseless.data.max()

@@ -130,7 +130,7 @@ def _from_discs(prepared: _Prepared, positions, indices, priors: Priors, factor:
 def _is_good(prepared: _Prepared, problem: BlendProblem, fit: Fit) -> bool:
     """Whether all galaxies shine and what is left is noise."""
     layout = problem.layout
-    fluxes = fit.amplitudes[0].reshape(len(prepared.bands), -1).sum(0)
+    fluxes = fit.amplitudes[0].reshape(len(prepared.units), -1).sum(0)
     shining = {layout.galaxy[c] for c in torch.nonzero(fluxes > 0).flatten().tolist()}
     freedom = max(prepared.blend.used - len(layout.names) - fit.amplitudes.shape[1], 1)
     few = float(fit.objective[0]) / freedom < 1 + 3 * np.sqrt(2 / freedom)
@@ -139,27 +139,39 @@ def _is_good(prepared: _Prepared, problem: BlendProblem, fit: Fit) -> bool:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """The bands as tensors, each in units of its noise."""
+    """The bands as tensors, those on one grid together, each in units of its noise."""
 
     blend: Blend
-    bands: tuple[BandData, ...]
+    grids: tuple[BandData, ...]
     units: tuple[float, ...]
 
     @classmethod
     def of(cls, blend: Blend, levels: Sequence[float], device: str) -> _Prepared:
-        bands, units = [], []
-        for band, level in zip(blend.bands, levels):
-            unit = float(np.median(band.sigma[band.used])) if band.used.any() else 1.0
+        units = tuple(float(np.median(band.sigma[band.used])) if band.used.any() else 1.0 for band in blend.bands)
+        together: dict[tuple, list[int]] = {}
+        for number, band in enumerate(blend.bands):
+            placed = () if band.aligned else (*band.matrix.ravel(), *band.offset)
+            together.setdefault((band.data.shape, *placed), []).append(number)
+        grids = []
+        for numbers in together.values():
+            bands = [blend.bands[number] for number in numbers]
+            first = bands[0]
             frame = FourierFrame.of(
-                band.data.shape, band.psf, matrix=None if band.aligned else band.matrix,
-                offset=None if band.aligned else band.offset, dtype=torch.float32, device=device,
+                first.data.shape, *(band.psf for band in bands), matrix=None if first.aligned else first.matrix,
+                offset=None if first.aligned else first.offset, dtype=torch.float32, device=device,
             )
-            data, weight = np.where(band.used, (band.data - level) / unit, 0.0), band.weight * unit
-            bands.append(BandData(
-                frame, *(torch.as_tensor(v, dtype=torch.float32, device=device)[None] for v in (data, weight))
-            ))
-            units.append(unit)
-        return cls(blend, tuple(bands), tuple(units))
+            data = [np.where(b.used, (b.data - levels[k]) / units[k], 0.0) for b, k in zip(bands, numbers)]
+            weight = [band.weight * units[number] for band, number in zip(bands, numbers)]
+            grids.append(BandData(frame, tuple(numbers), *(
+                torch.as_tensor(np.stack(values), dtype=torch.float32, device=device)[None] for values in (data, weight)
+            )))
+        return cls(blend, tuple(grids), units)
+
+    def band(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Data and weight, (ny, nx)."""
+        grid = next(grid for grid in self.grids if number in grid.numbers)
+        place = grid.numbers.index(number)
+        return grid.data[0, place], grid.weight[0, place]
 
     @property
     def first_radius(self) -> float:
@@ -209,11 +221,11 @@ def _problem(prepared: _Prepared, layout: GalaxyLayout, positions, priors: Prior
         if column < len(mean):
             mean[column], weight[column] = np.log(1.5), 1.0
             lower[column], upper[column] = np.log(0.5), np.log(6.0)
-    device = prepared.bands[0].data.device
+    device = prepared.grids[0].data.device
     mean, weight, lower, upper = (
         torch.as_tensor(v, dtype=torch.float32, device=device) for v in (mean, weight, lower, upper)
     )
-    return BlendProblem(layout, prepared.bands, mean, weight), lower, upper
+    return BlendProblem(layout, prepared.grids, mean, weight), lower, upper
 
 
 def _weight(width: float | None) -> float:
@@ -246,7 +258,7 @@ def _selected(prepared, problem: BlendProblem, fit: Fit, positions, priors) -> t
     size, count = len(layout.names), len(layout.galaxy)
     fluxes = fit.amplitudes[0].cpu().double().numpy().reshape(-1, count)
     covariance = _covariance(fit)
-    penalty = 2.0 * (1 + len(prepared.bands))
+    penalty = 2.0 * (1 + len(prepared.units))
     kept: list[tuple[float | None, ...]] = []
     places: list[int] = []
     for g, components in enumerate(layout.indices):
@@ -302,9 +314,9 @@ def _told(prepared: _Prepared, problem: BlendProblem, fit: Fit) -> BlendFit:
     unit = np.concatenate([np.ones(size), np.repeat(prepared.units, count)])
     images, chi2 = [], 0.0
     for number, drawn in enumerate(problem.components(fit.parameters, fit.amplitudes)):
-        band = prepared.bands[number]
+        data, weight = prepared.band(number)
         whole = drawn[0].sum(0)
-        chi2 += float((((band.data[0] - whole) * band.weight[0]).double() ** 2).sum())
+        chi2 += float((((data - whole) * weight).double() ** 2).sum())
         galaxies = np.zeros((len(layout), *whole.shape))
         np.add.at(galaxies, list(layout.galaxy), drawn[0].cpu().double().numpy())
         images.append(galaxies * prepared.units[number])

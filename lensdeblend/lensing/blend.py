@@ -19,12 +19,14 @@ __all__ = ["BandData", "BlendProblem"]
 
 @dataclass(frozen=True)
 class BandData:
-    """One band of a batch of blends.
+    """Bands on one grid, of a batch of blends.
 
-    ``data`` (batch or 1, ny, nx); ``weight`` likewise, one over the noise, 0 where masked.
+    ``numbers``: which of all bands these are. ``data`` (batch or 1, bands, ny, nx); ``weight`` likewise, one over the
+    noise, 0 where masked.
     """
 
     frame: FourierFrame
+    numbers: tuple[int, ...]
     data: Tensor
     weight: Tensor
 
@@ -33,54 +35,61 @@ class BandData:
 class BlendProblem:
     """What stays the same while galaxies move and grow.
 
-    ``prior_mean``, ``prior_weight`` (P,) or (batch, P): Gaussian priors on the parameters of `GalaxyLayout`.
-    ``fold``: as for `~lensdeblend.lensing.fourier.render`. Amplitudes are the fluxes of the components, band by band:
-    (batch, bands x components).
+    ``grids`` hold each band once. ``prior_mean``, ``prior_weight`` (P,) or (batch, P): Gaussian priors on the parameters
+    of `GalaxyLayout`. ``fold``: as for `~lensdeblend.lensing.fourier.render`. Amplitudes are the fluxes of the
+    components, band by band: (batch, bands x components).
     """
 
     layout: GalaxyLayout
-    bands: Sequence[BandData]
+    grids: Sequence[BandData]
     prior_mean: Tensor
     prior_weight: Tensor
     fold: bool = True
 
+    @property
+    def bands(self) -> int:
+        """How many."""
+        return sum(len(grid.numbers) for grid in self.grids)
+
     def __call__(self, parameters: Tensor) -> State:
         """The state that `lensdeblend.lensing.least_squares.descend` goes down from."""
-        size, components = len(self.layout.names), len(self.layout.galaxy)
-        whole = size + components * len(self.bands)
+        batch, size, count = len(parameters), len(self.layout.names), len(self.layout.galaxy)
+        whole = size + count * self.bands
         offset = parameters - self.prior_mean
         objective = (self.prior_weight * offset * offset).sum(-1)
-        normal = parameters.new_zeros(len(parameters), whole, whole)
-        gradient = parameters.new_zeros(len(parameters), whole)
-        fluxes = []
-        for number, (band, drawn) in enumerate(zip(self.bands, self._render(parameters))):
-            basis = (drawn.basis * band.weight[:, None]).flatten(2)
-            data = (band.data * band.weight).flatten(1).expand(len(parameters), -1)
+        normal = parameters.new_zeros(batch, whole, whole)
+        gradient = parameters.new_zeros(batch, whole)
+        fluxes = parameters.new_zeros(batch, self.bands, count)
+        for grid, drawn in zip(self.grids, self._render(parameters)):
+            basis = (drawn.basis * grid.weight[:, :, None]).flatten(3)
+            data = (grid.data * grid.weight).flatten(2).expand(batch, -1, -1)
             amplitudes = nonnegative_amplitudes(basis, data)
-            fluxes.append(amplitudes)
-            residual = data - (amplitudes[:, None] @ basis)[:, 0]
-            slopes = (drawn.derivatives(amplitudes) * band.weight[:, None]).flatten(2)
-            joint = torch.cat([slopes, basis], 1)
-            products = joint @ torch.cat([joint, residual[:, None]], 1).transpose(-1, -2)
-            own = slice(size + number * components, size + (number + 1) * components)
-            normal[:, :size, :size] += products[:, :size, :size]
-            normal[:, :size, own] = products[:, :size, size:-1]
-            normal[:, own, :size] = products[:, size:, :size]
-            normal[:, own, own] = products[:, size:, size:-1]
-            gradient[:, :size] += products[:, :size, -1]
-            gradient[:, own] = products[:, size:, -1]
-            objective = objective + (residual * residual).sum(-1)
+            residual = data - (amplitudes[:, :, None] @ basis)[:, :, 0]
+            slopes = (drawn.derivatives(amplitudes) * grid.weight[:, :, None]).flatten(3)
+            joint = torch.cat([slopes, basis], 2)
+            products = joint @ torch.cat([joint, residual[:, :, None]], 2).transpose(-1, -2)
+            normal[:, :size, :size] += products[:, :, :size, :size].sum(1)
+            gradient[:, :size] += products[:, :, :size, -1].sum(1)
+            for place, number in enumerate(grid.numbers):
+                own = slice(size + number * count, size + (number + 1) * count)
+                normal[:, :size, own] = products[:, place, :size, size:-1]
+                normal[:, own, :size] = products[:, place, size:, :size]
+                normal[:, own, own] = products[:, place, size:, size:-1]
+                gradient[:, own] = products[:, place, size:, -1]
+                fluxes[:, number] = amplitudes[:, place]
+            objective = objective + (residual * residual).sum((1, 2))
         normal[:, range(size), range(size)] += self.prior_weight
         gradient[:, :size] -= self.prior_weight * offset
-        return State(torch.cat(fluxes, 1), objective, normal, gradient)
+        return State(fluxes.flatten(1), objective, normal, gradient)
 
     def components(self, parameters: Tensor, amplitudes: Tensor) -> list[Tensor]:
         """Images of the components in each band, (batch, components, ny, nx)."""
-        drawn = self._render(parameters)
-        count = len(self.layout.galaxy)
-        return [
-            band.basis * amplitudes[:, k * count:(k + 1) * count, None, None] for k, band in enumerate(drawn)
-        ]
+        found: dict[int, Tensor] = {}
+        by_band = amplitudes.unflatten(1, (self.bands, -1))
+        for grid, drawn in zip(self.grids, self._render(parameters)):
+            for place, number in enumerate(grid.numbers):
+                found[number] = drawn.basis[:, place] * by_band[:, number, :, None, None]
+        return [found[number] for number in range(self.bands)]
 
     def _render(self, parameters: Tensor) -> list[Rendered]:
-        return render(parameters, self.layout, [band.frame for band in self.bands], fold=self.fold)
+        return render(parameters, self.layout, [grid.frame for grid in self.grids], fold=self.fold)

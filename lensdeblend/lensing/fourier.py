@@ -7,7 +7,8 @@ The transform of a galaxy through pixels and PSF is a product,
     \sum_c a_c F_{n_c}\big(R_c \sqrt{k^T S\, k}\big) \; e^{-i k \cdot x} \; \mathrm{sinc}(k/2\pi) \; P(k),
 
 with :math:`F_n` from `lensdeblend.lensing.hankel`, so that its derivatives are products too, and one inverse transform
-of the small frame is all that a component or a derivative costs. A model is averaged over each pixel before it goes
+of the small frame is all that a component or a derivative costs; wave numbers that no PSF lets through are left out. A
+model is averaged over each pixel before it goes
 through the PSF, and pixels fold what is finer than they are: to compact and steep components the images of their
 transforms one wave a pixel away are added.
 """
@@ -15,7 +16,8 @@ transforms one wave a pixel away are added.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,6 +34,8 @@ _FOLDED, _FINER = 0.02, 3
 _STEEP, _COMPACT = float(np.log(1.5)), float(np.log(2.0))
 _IMAGES = (1, 0), (-1, 0), (0, 1), (0, -1)
 _OF_GALAXIES = ("x", "y", "e1", "e2")
+# Of the light that a PSF lets through: what less passes is left out, or not folded.
+_SEEN, _SEEN_FOLDED = 1e-4, 5e-3
 
 
 @dataclass(frozen=True)
@@ -63,44 +67,66 @@ class FourierGrid:
 
 @dataclass(frozen=True)
 class FourierFrame:
-    """One band: its grid, the wave numbers ``kx``, ``ky`` (py, px // 2 + 1) a pixel of the reference band, and
-    ``transfer``, what pixel, PSF and the offset of the grid do to a transform."""
+    """Bands on one grid.
+
+    ``kx``, ``ky`` (M,), a pixel of the reference band: the wave numbers that one of the PSFs lets through, in ``places``
+    (M,) of the half-plane; ``folded`` (K,) of these are worth to be folded. ``transfer`` (bands, M): what pixel, PSF and
+    the offset of the grid do to a transform.
+    """
 
     grid: FourierGrid
     kx: Tensor
     ky: Tensor
+    places: Tensor
+    folded: Tensor
     transfer: Tensor
 
     @classmethod
     def of(
-        cls, shape: tuple[int, int], psf: np.ndarray | None, *, matrix: np.ndarray | None = None,
+        cls, shape: tuple[int, int], *psfs: np.ndarray | None, matrix: np.ndarray | None = None,
         offset: np.ndarray | None = None, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu",
     ) -> FourierFrame:
-        """Of a band whose pixel coordinates are ``matrix @ (x, y) + offset`` of the reference band's."""
-        half = _EDGE if psf is None else max(max(psf.shape) // 2, _EDGE)
+        """Of bands with these PSFs whose pixel coordinates are ``matrix @ (x, y) + offset`` of the reference band's."""
+        half = max(_EDGE, *(max(psf.shape) // 2 for psf in psfs if psf is not None), 0)
         size = tuple(next_fast_len(n + half, real=True) for n in shape)
         placed = {} if matrix is None else {"matrix": tuple(map(tuple, np.asarray(matrix, float).tolist()))}
         placed |= {} if offset is None else {"offset": tuple(np.asarray(offset, float).tolist())}
-        blur = np.ones(size) if psf is None else _transform(np.asarray(psf, float), size)
+        blurs = [np.ones(size) if psf is None else _transform(np.asarray(psf, float), size) for psf in psfs]
         # What a PSF lets through at half a wave a pixel, it would let through folded.
-        left = np.abs(blur[size[0] // 2, 0]), np.abs(blur[0, size[1] // 2])
-        grid = FourierGrid(tuple(shape), size, **placed, finer=1 if max(left) < _FOLDED else _FINER)
+        left = max(float(np.abs(part)) for blur in blurs for part in (blur[size[0] // 2, 0], blur[0, size[1] // 2]))
+        grid = FourierGrid(tuple(shape), size, **placed, finer=1 if left < _FOLDED else _FINER)
         kx, ky = grid.wave_numbers
-        transfer = np.sinc(kx / (2 * np.pi)) * np.sinc(ky / (2 * np.pi))
-        transfer = transfer * np.exp(-1j * (kx * grid.offset[0] + ky * grid.offset[1]))
         rows, columns = (np.arange(n) % m for n, m in zip(kx.shape, size))
-        transfer = transfer * blur[rows[:, None], columns] * grid.finer**2
+        seen = np.stack([blur[rows[:, None], columns] for blur in blurs])
+        places = np.flatnonzero(np.abs(seen).max(0) > _SEEN)
+        kx, ky, seen = kx.flat[places], ky.flat[places], seen.reshape(len(psfs), -1)[:, places]
+        folded = np.flatnonzero(np.abs(seen).max(0) > _SEEN_FOLDED)
+        transfer = np.sinc(kx / (2 * np.pi)) * np.sinc(ky / (2 * np.pi)) * grid.finer**2
+        transfer = transfer * np.exp(-1j * (kx * grid.offset[0] + ky * grid.offset[1])) * seen
         (xx, xy), (yx, yy) = grid.matrix
         complex_type = torch.complex64 if dtype == torch.float32 else torch.complex128
         return cls(
             grid, *(torch.as_tensor(k, dtype=dtype, device=device) for k in (xx * kx + yx * ky, xy * kx + yy * ky)),
+            torch.as_tensor(places, device=device), torch.as_tensor(folded, device=device),
             torch.as_tensor(transfer, dtype=complex_type, device=device),
         )
 
+    @cached_property
+    def own_wave_numbers(self) -> tuple[Tensor, Tensor]:
+        """kx, ky (M,) a pixel of these bands, in units of a wave a pixel."""
+        return tuple(
+            torch.as_tensor(k, device=self.kx.device, dtype=self.kx.dtype).flatten()[self.places] / (2 * np.pi)
+            for k in self.grid.wave_numbers
+        )
+
     def images(self, transforms: Tensor) -> Tensor:
-        """(..., py, px // 2 + 1) to (..., ny, nx)."""
-        (ny, nx), finer = self.grid.shape, self.grid.finer
-        return torch.fft.irfft2(transforms * self.transfer, s=self.grid.fine_size)[..., ::finer, ::finer][..., :ny, :nx]
+        """(..., bands or 1, components, M) to (..., bands, components, ny, nx)."""
+        (ny, nx), finer, (rows, columns) = self.grid.shape, self.grid.finer, self.grid.fine_size
+        columns = columns // 2 + 1
+        seen = transforms * self.transfer[:, None]
+        plane = seen.new_zeros(*seen.shape[:-1], rows * columns).index_copy_(-1, self.places, seen)
+        drawn = torch.fft.irfft2(plane.unflatten(-1, (rows, columns)), s=self.grid.fine_size)
+        return drawn[..., ::finer, ::finer][..., :ny, :nx]
 
 
 def _transform(psf: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -176,28 +202,38 @@ class GalaxyLayout:
 
 @dataclass
 class Rendered:
-    """Components in one band at amplitude 1, (starts, components, ny, nx), and the transforms of their derivatives, by
-    name of the parameter."""
+    """Components in the bands of a frame at amplitude 1, ``basis`` (starts, bands, components, ny, nx), and what their
+    derivatives are made of."""
 
     basis: Tensor
     layout: GalaxyLayout
     frame: FourierFrame
-    slopes: dict[str, Tensor]
+    plane: _Plane
+    more: _Folded | None
 
     def derivatives(self, amplitudes: Tensor) -> Tensor:
-        """Of the whole by each parameter, (starts, P, ny, nx), with ``amplitudes`` (starts, components)."""
-        layout, size = self.layout, len(self.layout.names)
-        owner = layout.owner(amplitudes.device)
-        first = self.slopes["x"]
-        parts = first.new_empty(len(first), size, *first.shape[2:])
-        for key, slope in self.slopes.items():
-            weighted = slope * amplitudes[:, :, None, None]
-            if key in _OF_GALAXIES:
-                whole = weighted.new_zeros(len(weighted), len(layout), *weighted.shape[2:])
-                weighted = whole.index_add_(1, owner, weighted)
+        """Of the whole by each parameter, (starts, bands, P, ny, nx), with ``amplitudes`` (starts, bands,
+        components)."""
+        layout, plane, size = self.layout, self.plane, len(self.layout.names)
+        owned = torch.nn.functional.one_hot(layout.owner(amplitudes.device), len(layout)).T.to(amplitudes)
+        weights = (amplitudes[:, :, None] * owned).to(plane.value.dtype)
+        value, by_radius = weights @ plane.value[:, None], weights @ plane.by_radius[:, None]
+        slopes = {
+            "x": value * (-1j * self.frame.kx), "y": value * (-1j * self.frame.ky),
+            "e1": by_radius * plane.shape1[:, None], "e2": by_radius * plane.shape2[:, None],
+        }
+        if self.more is not None:
+            some = weights[..., self.more.components]
+            for key, slope in slopes.items():
+                slope[..., self.frame.folded] += some @ getattr(self.more, key)[:, None]
+        slopes["log_radius"] = amplitudes[..., None] * plane.by_radius[:, None]
+        if plane.by_index is not None:
+            slopes["log_n"] = amplitudes[..., None] * plane.by_index[:, None]
+        parts = value.new_empty(*amplitudes.shape[:2], size, value.shape[-1])
+        for key, slope in slopes.items():
             free = [k for k, column in enumerate(layout.places[key]) if column < size]
             if free:
-                parts[:, [layout.places[key][k] for k in free]] = weighted[:, free]
+                parts[:, :, [layout.places[key][k] for k in free]] = slope[:, :, free]
         return self.frame.images(parts)
 
 
@@ -205,7 +241,7 @@ def render(
     parameters: Tensor, layout: GalaxyLayout, frames: Sequence[FourierFrame], table: SersicTransform | None = None,
     *, fold: bool = True,
 ) -> list[Rendered]:
-    """Draw the components in every band.
+    """Draw the components in the bands of every frame.
 
     Parameters
     ----------
@@ -213,98 +249,129 @@ def render(
         (starts, P) as `GalaxyLayout` orders them.
     layout : GalaxyLayout
     frames : sequence of FourierFrame
-        One a band.
     table : SersicTransform, optional
         Left out, that of the parameters' dtype and device.
     fold : bool
-        Whether to fold in what is finer than the pixels, which takes most of the time.
+        Whether to fold in what is finer than the pixels.
     """
     table = table or sersic_transform(parameters.dtype, str(parameters.device))
     components = _Components.of(parameters, layout, table)
-    grids: dict[FourierGrid, dict[str, Tensor]] = {}
     found = []
     for frame in frames:
-        if frame.grid not in grids:
-            grids[frame.grid] = _folded(components, frame, fold)
-        transforms = dict(grids[frame.grid])
-        basis = frame.images(transforms.pop("value"))
-        found.append(Rendered(basis, layout, frame, transforms))
+        plane = components.plane(frame.kx, frame.ky)
+        more = _Folded.onto(plane, components, frame) if fold and frame.grid.finer == 1 else None
+        found.append(Rendered(frame.images(plane.value[:, None]), layout, frame, plane, more))
     return found
 
 
 @dataclass
+class _Plane:
+    """Transforms of the components (starts, components, M) and of their derivatives by the logarithms of radius and
+    index; ``shape1``, ``shape2`` (starts, galaxies, M): the logarithm of a wave number's modulus by ellipticity."""
+
+    value: Tensor
+    by_radius: Tensor
+    by_index: Tensor | None
+    shape1: Tensor
+    shape2: Tensor
+
+
+@dataclass
 class _Components:
-    """Numbers (starts, components, 1, 1), and profiles as `SersicTransform.rows` gives them."""
+    """Numbers of galaxies (starts, galaxies, 1) and of components (starts, components, 1), and profiles as
+    `SersicTransform.rows` gives them."""
 
     x: Tensor
     y: Tensor
     e1: Tensor
     e2: Tensor
     log_radius: Tensor
+    owner: Tensor
     rows: tuple[Tensor, ...]
     table: SersicTransform
-    loose: bool
-    compact: list[int]
+    compact: Tensor
 
     @classmethod
     def of(cls, parameters: Tensor, layout: GalaxyLayout, table: SersicTransform) -> _Components:
         full = torch.cat([parameters, parameters.new_tensor(layout.constants).expand(len(parameters), -1)], 1)
-        owned = {key: [layout.places[key][g] for g in layout.galaxy] for key in _OF_GALAXIES}
         log_radius, log_n = full[:, layout.places["log_radius"]], full[:, layout.places["log_n"]]
         compact = (log_n > _STEEP) | (log_radius < _COMPACT)
+        rows = table.rows(log_n)
+        loose = any(column < len(layout.names) for column in layout.places["log_n"])
         return cls(
-            *(full[:, owned[key], None, None] for key in _OF_GALAXIES), log_radius[:, :, None, None],
-            table.rows(log_n), table, any(column < len(layout.names) for column in layout.places["log_n"]),
-            torch.nonzero(compact.any(0)).flatten().tolist(),
+            *(full[:, layout.places[key], None] for key in _OF_GALAXIES), log_radius[:, :, None],
+            layout.owner(parameters.device), rows if loose else rows[:2], table,
+            torch.nonzero(compact.any(0)).flatten(),
         )
 
-    def chosen(self, index: list[int]) -> _Components:
-        numbers = (part[:, index] for part in (self.x, self.y, self.e1, self.e2, self.log_radius))
-        return _Components(*numbers, tuple(row[:, index] for row in self.rows), self.table, self.loose, [])
+    def chosen(self, index: Tensor) -> _Components:
+        return replace(
+            self, log_radius=self.log_radius[:, index], owner=self.owner[index],
+            rows=tuple(row[:, index] for row in self.rows),
+        )
 
-    def transforms(self, kx: Tensor, ky: Tensor, wave: Tensor) -> dict[str, Tensor]:
-        """Of the components and of their derivatives, times ``wave``."""
+    def plane(self, kx: Tensor, ky: Tensor, ratio: Tensor | None = None, shift: Tensor | None = None) -> _Plane:
+        """At ``kx``, ``ky`` (M,), times the real ``ratio`` (M,), the phase there less by ``shift`` (starts, galaxies,
+        1)."""
         modulus2 = self.e1 * self.e1 + self.e2 * self.e2
         both, difference, cross = kx * kx + ky * ky, kx * kx - ky * ky, 2 * kx * ky
         square = ((1 + modulus2) * both + 2 * self.e1 * difference + 2 * self.e2 * cross) / (1 - modulus2)
         square = square.clamp_min(1e-12)
-        log_kappa = (0.5 * square.log() + self.log_radius).flatten(2)
-        rows = self.rows if self.loose else self.rows[:2]
-        value, slope, *by_index = (
-            part.reshape(square.shape) * wave for part in self.table.at(rows, log_kappa)
+        angle = -(kx * self.x + ky * self.y)
+        if shift is not None:
+            angle = angle - shift
+        wave = torch.polar(torch.ones_like(angle) if ratio is None else ratio.expand_as(angle).contiguous(), angle)
+        wave = wave[:, self.owner]
+        log_kappa = 0.5 * square.log()[:, self.owner] + self.log_radius
+        value, slope, *by_index = (part * wave for part in self.table.at(self.rows, log_kappa))
+        scale = 1 / ((1 - modulus2) * square)
+        return _Plane(
+            value, slope, by_index[0] if by_index else None, scale * (self.e1 * (both + square) + difference),
+            scale * (self.e2 * (both + square) + cross),
         )
-        moved, by_shape = -1j * value, slope / ((1 - modulus2) * square)
-        found = {
-            "value": value, "x": moved * kx, "y": moved * ky, "e1": by_shape * (self.e1 * (both + square) + difference),
-            "e2": by_shape * (self.e2 * (both + square) + cross), "log_radius": slope,
-        }
-        return found | ({"log_n": by_index[0]} if self.loose else {})
 
 
-def _folded(components: _Components, frame: FourierFrame, fold: bool) -> dict[str, Tensor]:
-    """Transforms on the grid of ``frame``, with the images that the pixels fold onto them."""
-    grid = frame.grid
-    angle = frame.kx * components.x + frame.ky * components.y
-    wave = torch.polar(torch.ones_like(angle), -angle)
-    found = components.transforms(frame.kx, frame.ky, wave)
-    index = components.compact
-    if not fold or not index or grid.finer > 1:
-        return found
-    some, wave = components.chosen(index), wave[:, index]
-    here = [torch.as_tensor(k / (2 * np.pi)).to(frame.kx) for k in grid.wave_numbers]
-    (xx, xy), (yx, yy) = grid.matrix
-    for right, up in _IMAGES:
-        # The sinc there over the sinc here.
-        ratio = torch.ones_like(frame.kx)
-        for along, shift in zip(here, (right, up)):
-            ratio = ratio * (-along / (along + shift) if shift else 1.0)
-        angle = -2 * np.pi * (
-            right * (xx * some.x + xy * some.y + grid.offset[0]) + up * (yx * some.x + yy * some.y + grid.offset[1])
-        )
-        there = some.transforms(
-            frame.kx + 2 * np.pi * (xx * right + yx * up), frame.ky + 2 * np.pi * (xy * right + yy * up),
-            wave * torch.polar(torch.ones_like(angle), angle) * ratio,
-        )
-        for key, part in there.items():
-            found[key][:, index] += part
-    return found
+@dataclass
+class _Folded:
+    """What the images of the transforms one wave a pixel away add to derivatives beyond their share in ``value`` and
+    ``by_radius``, of ``components``, (starts, some, K)."""
+
+    components: Tensor
+    x: Tensor
+    y: Tensor
+    e1: Tensor
+    e2: Tensor
+
+    @classmethod
+    def onto(cls, plane: _Plane, components: _Components, frame: FourierFrame) -> _Folded | None:
+        """Fold the images of compact components onto ``plane``."""
+        index, where = components.compact, frame.folded
+        if not len(index):
+            return None
+        some = components.chosen(index)
+        owner, kx, ky = some.owner, frame.kx[where], frame.ky[where]
+        here = [k[where] for k in frame.own_wave_numbers]
+        (xx, xy), (yx, yy) = frame.grid.matrix
+        total = {key: 0.0 for key in ("value", "by_radius", "by_index", *_OF_GALAXIES)}
+        for right, up in _IMAGES:
+            # The sinc there over the sinc here.
+            ratio = torch.ones_like(kx)
+            for along, shift in zip(here, (right, up)):
+                ratio = ratio * (-along / (along + shift) if shift else 1.0)
+            move = 2 * np.pi * (xx * right + yx * up), 2 * np.pi * (xy * right + yy * up)
+            there = some.plane(
+                kx + move[0], ky + move[1], ratio, 2 * np.pi * (right * frame.grid.offset[0] + up * frame.grid.offset[1])
+            )
+            total["value"] = total["value"] + there.value
+            total["by_radius"] = total["by_radius"] + there.by_radius
+            if there.by_index is not None:
+                total["by_index"] = total["by_index"] + there.by_index
+            total["x"] = total["x"] - 1j * move[0] * there.value
+            total["y"] = total["y"] - 1j * move[1] * there.value
+            for key in ("1", "2"):
+                turned = getattr(there, f"shape{key}") - getattr(plane, f"shape{key}")[..., where]
+                total[f"e{key}"] = total[f"e{key}"] + turned[:, owner] * there.by_radius
+        for key in ("value", "by_radius", "by_index"):
+            if getattr(plane, key) is not None:
+                getattr(plane, key)[:, index[:, None], where] += total[key]
+        return cls(index, *(total[key] for key in _OF_GALAXIES))

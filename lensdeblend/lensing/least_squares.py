@@ -83,8 +83,7 @@ class Fit:
 
 
 def nonnegative_amplitudes(basis: Tensor, data: Tensor) -> Tensor:
-    """Amplitudes (starts, K) that bring ``basis`` (starts, K, M) closest to ``data``, (M,) or (starts, M), none of them
-    negative.
+    """Amplitudes (..., K) that bring ``basis`` (..., K, M) closest to ``data``, (M,) or (..., M), none of them negative.
 
     Components whose amplitude would be negative are dropped one by one, the most negative first.
     """
