@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,16 @@ def _options(method):
 def _versions(distribution: str) -> dict[str, str]:
     loaded = (name for name in _NOTED_WHEN_LOADED if name in sys.modules)
     names = ["lensdeblend", "numpy", "astropy", *loaded, distribution]
-    versions = {}
-    for name in dict.fromkeys(names):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return {name: found for name in dict.fromkeys(names) if (found := _version(name)) is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    # Reading the metadata of an installed package takes ten milliseconds.
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _plain(value):
