@@ -15,6 +15,7 @@ _CLASSES = {
     "unlens-paper": "lensdeblend.networks.paper:PaperUnlenser",
     "unlens": "lensdeblend.networks.unlenser:Unlenser",
     "lens-posterior": "lensdeblend.networks.posterior:LensPosterior",
+    "deblend-generator": "lensdeblend.networks.deblending:Generator",
 }
 
 

@@ -85,7 +85,8 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         network, options = learned.network()
-    module = _module_class(lightning)(learned, network, recipe)
+        adversary = learned.adversary()
+    module = _module_class(lightning)(learned, network, adversary, recipe)
     accelerator = _accelerator(device)
     began, commit = time.monotonic(), _commit()
     steps = recipe.length.validate_every
@@ -99,7 +100,8 @@ def train(
         level = talk.level
         talk.setLevel(logging.WARNING)
         try:
-            trainer = _trainer(lightning, recipe.length, folder, accelerator, devices, progress)
+            clip = recipe.length.clip if adversary is None else None
+            trainer = _trainer(lightning, recipe.length, folder, accelerator, devices, progress, clip)
             trainer.fit(module, _numbers(steps), _numbers(1), ckpt_path=last, weights_only=False if last else None)
         except torch.cuda.OutOfMemoryError as error:
             raise RuntimeError(
@@ -147,10 +149,12 @@ def _module_class(lightning):
     class Module(lightning.LightningModule):
         """Lightning's view of a task."""
 
-        def __init__(self, learned: Task, network: nn.Module, recipe: Recipe):
+        def __init__(self, learned: Task, network: nn.Module, adversary: nn.Module | None, recipe: Recipe):
             super().__init__()
             self.learned, self.recipe = learned, recipe
             self.network = network.to(memory_format=torch.channels_last)
+            self.adversary = adversary
+            self.automatic_optimization = adversary is None
             self.seconds_before = 0.0
             self._began = time.monotonic()
 
@@ -159,15 +163,36 @@ def _module_class(lightning):
             seed = (self.recipe.seed, _TRAIN, self.global_step, self.global_rank)
             with torch.autocast(self.device.type, enabled=False):
                 batch = self.learned.draw(self.recipe.length.batch, seed, self.device, "train")
-            loss, parts = self.learned.loss(self.network, batch)
-            if not bool(torch.isfinite(loss)):
-                raise RuntimeError(
-                    f"the loss is not finite at step {self.global_step}: try a smaller length.learning_rate"
-                )
+            if self.adversary is None:
+                loss, parts = self.learned.loss(self.network, batch)
+                self._require_finite(loss)
+            else:
+                loss, parts = self._contest(batch)
             values = {"loss": loss.detach(), **{name: part.detach() for name, part in parts.items()}}
             self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
             self.log("loss_now", values["loss"], prog_bar=True, logger=False)
             return loss
+
+        def _contest(self, batch) -> tuple[Tensor, dict[str, Tensor]]:
+            loss, parts, adverse = self.learned.contest(self.network, self.adversary, batch)
+            self._require_finite(loss + adverse)
+            optimizer, adverse_optimizer = self.optimizers()
+            for one, its in ((optimizer, loss), (adverse_optimizer, adverse)):
+                one.zero_grad()
+                self.manual_backward(its)
+                self.clip_gradients(one, gradient_clip_val=self.recipe.length.clip, gradient_clip_algorithm="norm")
+            optimizer.step()
+            # Not through Lightning, which would count it as one more step of the training.
+            adverse_optimizer.optimizer.step()
+            for rate in self.lr_schedulers():
+                rate.step()
+            return loss, {**parts, "adversary": adverse}
+
+        def _require_finite(self, loss: Tensor) -> None:
+            if not bool(torch.isfinite(loss)):
+                raise RuntimeError(
+                    f"the loss is not finite at step {self.global_step}: try a smaller length.learning_rate"
+                )
 
         def validation_step(self, _, __) -> None:
             figures = {f"validation_{name}": value for name, value in self.figures(_VALIDATION).items()}
@@ -189,11 +214,16 @@ def _module_class(lightning):
 
         def configure_optimizers(self):
             length = self.recipe.length
-            optimizer = torch.optim.AdamW(
-                self.network.parameters(), length.learning_rate, weight_decay=length.weight_decay
-            )
-            rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, length.steps))
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+            both = [self.network] if self.adversary is None else [self.network, self.adversary]
+            optimizers = [
+                torch.optim.AdamW(one.parameters(), length.learning_rate, weight_decay=length.weight_decay)
+                for one in both
+            ]
+            rates = [
+                torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, length.steps))
+                for optimizer in optimizers
+            ]
+            return optimizers, [{"scheduler": rate, "interval": "step"} for rate in rates]
 
         def on_save_checkpoint(self, checkpoint) -> None:
             checkpoint["seconds"] = self.seconds_before + time.monotonic() - self._began
@@ -204,7 +234,9 @@ def _module_class(lightning):
     return Module
 
 
-def _trainer(lightning, length: Length, folder: Path, accelerator: str, devices: int, progress: bool):
+def _trainer(
+    lightning, length: Length, folder: Path, accelerator: str, devices: int, progress: bool, clip: float | None
+):
     from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
     callbacks = [
@@ -219,7 +251,7 @@ def _trainer(lightning, length: Length, folder: Path, accelerator: str, devices:
         callbacks.append(EarlyStopping("watched", mode="max", patience=length.patience))
     return lightning.Trainer(
         accelerator=accelerator, devices=devices, precision=_precision(accelerator), max_steps=length.steps,
-        callbacks=callbacks, logger=False, gradient_clip_val=length.clip, enable_progress_bar=False,
+        callbacks=callbacks, logger=False, gradient_clip_val=clip, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=folder, barebones=False,
     )
 

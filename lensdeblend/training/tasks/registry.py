@@ -12,6 +12,7 @@ __all__ = ["task", "tasks"]
 _CLASSES = {
     "unlens": "lensdeblend.training.tasks.unlens:Unlens",
     "posterior": "lensdeblend.training.tasks.posterior:Posterior",
+    "deblend": "lensdeblend.training.tasks.deblend:Deblend",
 }
 
 

@@ -46,6 +46,20 @@ class Task(ABC):
     def loss(self, network: nn.Module, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """What is made small, and its parts for the log."""
 
+    def adversary(self) -> nn.Module | None:
+        """A network that is trained against the first and not kept; None, as here, for none."""
+        return None
+
+    def contest(
+        self, network: nn.Module, adversary: nn.Module, batch: Any
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """What the network makes small, its parts for the log, and what the adversary makes small.
+
+        Called instead of `loss` where there is an adversary. The first must leave no gradient in the adversary, the
+        last none in the network.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def measure(self, network: nn.Module, batch: Any) -> dict[str, float]:
         """Figures of merit of one batch, to be averaged over batches."""
