@@ -35,8 +35,8 @@ class BandData:
 class BlendProblem:
     """What stays the same while galaxies move and grow.
 
-    ``grids`` hold each band once. ``prior_mean``, ``prior_weight`` (P,) or (batch, P): Gaussian priors on the parameters
-    of `GalaxyLayout`. ``fold``: as for `~lensdeblend.lensing.fourier.render`. Amplitudes are the fluxes of the
+    ``grids`` hold each band once. ``prior_mean``, ``prior_weight`` (P,) or (batch, P): Gaussian priors on the
+    parameters of `GalaxyLayout`. ``fold``: as for `~lensdeblend.lensing.fourier.render`. Amplitudes are the fluxes of the
     components, band by band: (batch, bands x components).
     """
 

@@ -69,9 +69,9 @@ class FourierGrid:
 class FourierFrame:
     """Bands on one grid.
 
-    ``kx``, ``ky`` (M,), a pixel of the reference band: the wave numbers that one of the PSFs lets through, in ``places``
-    (M,) of the half-plane; ``folded`` (K,) of these are worth to be folded. ``transfer`` (bands, M): what pixel, PSF and
-    the offset of the grid do to a transform.
+    ``kx``, ``ky`` (M,), a pixel of the reference band: the wave numbers that one of the PSFs lets through, in
+    ``places`` (M,) of the half-plane; ``folded`` (K,) of these are worth to be folded. ``transfer`` (bands, M): what
+    pixel, PSF and the offset of the grid do to a transform.
     """
 
     grid: FourierGrid
@@ -310,16 +310,13 @@ class _Components:
             rows=tuple(row[:, index] for row in self.rows),
         )
 
-    def plane(self, kx: Tensor, ky: Tensor, ratio: Tensor | None = None, shift: Tensor | None = None) -> _Plane:
-        """At ``kx``, ``ky`` (M,), times the real ``ratio`` (M,), the phase there less by ``shift`` (starts, galaxies,
-        1)."""
+    def plane(self, kx: Tensor, ky: Tensor, ratio: Tensor | None = None, shift: float = 0.0) -> _Plane:
+        """At ``kx``, ``ky`` (M,), times the real ``ratio`` (M,), the phase less by ``shift``."""
         modulus2 = self.e1 * self.e1 + self.e2 * self.e2
         both, difference, cross = kx * kx + ky * ky, kx * kx - ky * ky, 2 * kx * ky
         square = ((1 + modulus2) * both + 2 * self.e1 * difference + 2 * self.e2 * cross) / (1 - modulus2)
         square = square.clamp_min(1e-12)
-        angle = -(kx * self.x + ky * self.y)
-        if shift is not None:
-            angle = angle - shift
+        angle = -(kx * self.x + ky * self.y) - shift
         wave = torch.polar(torch.ones_like(angle) if ratio is None else ratio.expand_as(angle).contiguous(), angle)
         wave = wave[:, self.owner]
         log_kappa = 0.5 * square.log()[:, self.owner] + self.log_radius
@@ -356,12 +353,11 @@ class _Folded:
         for right, up in _IMAGES:
             # The sinc there over the sinc here.
             ratio = torch.ones_like(kx)
-            for along, shift in zip(here, (right, up)):
-                ratio = ratio * (-along / (along + shift) if shift else 1.0)
+            for along, waves in zip(here, (right, up)):
+                ratio = ratio * (-along / (along + waves) if waves else 1.0)
             move = 2 * np.pi * (xx * right + yx * up), 2 * np.pi * (xy * right + yy * up)
-            there = some.plane(
-                kx + move[0], ky + move[1], ratio, 2 * np.pi * (right * frame.grid.offset[0] + up * frame.grid.offset[1])
-            )
+            shift = 2 * np.pi * (right * frame.grid.offset[0] + up * frame.grid.offset[1])
+            there = some.plane(kx + move[0], ky + move[1], ratio, shift)
             total["value"] = total["value"] + there.value
             total["by_radius"] = total["by_radius"] + there.by_radius
             if there.by_index is not None:

@@ -83,7 +83,7 @@ class Fit:
 
 
 def nonnegative_amplitudes(basis: Tensor, data: Tensor) -> Tensor:
-    """Amplitudes (..., K) that bring ``basis`` (..., K, M) closest to ``data``, (M,) or (..., M), none of them negative.
+    """Amplitudes (..., K) that bring ``basis`` (..., K, M) closest to ``data``, (M,) or (..., M), and are not negative.
 
     Components whose amplitude would be negative are dropped one by one, the most negative first.
     """
