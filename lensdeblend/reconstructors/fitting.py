@@ -110,8 +110,9 @@ def fit_lens(
 ) -> LensFit | None:
     """Fit ``model`` with one source to ``frame``; more rounds of wider starts while the fit stays poor.
 
-    Where ``propose`` gives starts (n, 14) for the frame without its lens light, these are tried before any are drawn.
-    None where the blurred or the rough sharp fits leave more than ``hopeless`` chi-square a pixel.
+    Where ``propose`` gives starts (n, 14) for the frame without its lens light, these are tried before any are drawn,
+    and alone for a model that may be ``hopeless``: None where the blurred or the rough sharp fits leave more than that
+    chi-square a pixel.
     """
     single = frame.single()
     light_start = np.zeros(0)
@@ -135,7 +136,7 @@ def fit_lens(
     if proposed is not None:
         best = fitted(proposed, _PROPOSED, 1)
         log.debug("proposed starts: reduced chi-square %.4f", np.inf if best is None else best.reduced_chi2)
-        if best is not None and is_good(best):
+        if np.isfinite(hopeless) or (best is not None and is_good(best)):
             return best
     for attempt in range(rounds):
         drawn = draw_starts(arcs, draws * (attempt + 1), rng, spread=1 + 0.7 * attempt)

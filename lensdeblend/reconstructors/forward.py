@@ -234,17 +234,30 @@ class Forward(Reconstructor):
         lens: so the data are asked first whether they need one.
         """
         *fewer, last = [None, *find_lens_light(frame.single())]
+        proposer = self._proposer(rng)
         for light in fewer:
-            model = SersicLens(1, light.components if light else 0)
-            fit = fit_lens(
-                frame, model, rng, draws=self.draws, starts=self.starts, rounds=1, priors=self._priors, light=light,
-                hopeless=_HOPELESS, propose=self._proposer(rng),
-            )
-            if fit is not None and not is_good(fit) and sources > 1:
-                fit = self._extend(frame, fit, SersicLens(sources, model.lens_lights), rng)
-            if fit is not None and is_good(fit):
+            fit = self._tried(frame, sources, light, proposer, rng)
+            if fit is not None:
                 return fit
-        return self._fit(frame, SersicLens(sources, last.components if last else 0), rng, last)
+        best = self._fit(frame, SersicLens(sources, last.components if last else 0), rng, last)
+        if proposer is None or is_good(best):
+            return best
+        # What was proposed may have missed the simpler lens.
+        again = (self._tried(frame, sources, light, None, rng) for light in fewer)
+        return next((fit for fit in again if fit is not None), best)
+
+    def _tried(
+        self, frame: Frame, sources: int, light: LensLight | None, proposer, rng: np.random.Generator
+    ) -> LensFit | None:
+        """A fit with ``light`` or none, if that is good."""
+        model = SersicLens(1, light.components if light else 0)
+        fit = fit_lens(
+            frame, model, rng, draws=self.draws, starts=self.starts, rounds=1, priors=self._priors, light=light,
+            hopeless=_HOPELESS, propose=proposer,
+        )
+        if fit is not None and not is_good(fit) and sources > 1:
+            fit = self._extend(frame, fit, SersicLens(sources, model.lens_lights), rng)
+        return fit if fit is not None and is_good(fit) else None
 
     def _fit(
         self, frame: Frame, model: SersicLens, rng: np.random.Generator, light: LensLight | None = None
