@@ -93,3 +93,17 @@ def lensdeblend_deblenders():
         requires=("photutils", "skimage"),
         reference="1996A&AS..117..393B",
     )
+    yield Method(
+        name="scarlet",
+        target="lensdeblend.deblenders.scarlet:Scarlet",
+        summary="scarlet2, to compare with: free images or Sérsics times fluxes by band, by gradient descent in jax",
+        requires=("scarlet2", "photutils", "skimage"),
+        reference="2018A&C....24..129M",
+    )
+    yield Method(
+        name="scarlet-lite",
+        target="lensdeblend.deblenders.scarlet_lite:ScarletLite",
+        summary="The deblender of the Rubin Observatory, to compare with: monotonic images times fluxes by band",
+        requires=("lsst.scarlet.lite @ git+https://github.com/lsst/scarlet_lite", "photutils", "skimage"),
+        reference="2018A&C....24..129M",
+    )

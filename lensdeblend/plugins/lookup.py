@@ -118,6 +118,7 @@ def resolve(kind: str, method: Any) -> Resolved:
     target = f"{type(method).__module__}:{type(method).__qualname__}"
     for entry in _of_kind(kind):
         if entry.method.target == target:
+            _check_installed(entry)
             return Resolved(method, entry.method.name, entry.distribution)
     return Resolved(method, target, type(method).__module__.partition(".")[0])
 
@@ -177,11 +178,8 @@ def _construct(entry: Declared, options: dict[str, Any]) -> Any:
 
 
 def _import(entry: Declared) -> type:
-    label = f"{entry.kind} {entry.method.name!r} of {entry.distribution}"
-    missing = _missing(entry)
-    if missing:
-        raise MissingDependencyError(_advice(entry, label, missing))
-    target = entry.method.target
+    _check_installed(entry)
+    label, target = _label(entry), entry.method.target
     module, _, attribute = target.partition(":")
     try:
         cls = import_module(module)
@@ -190,7 +188,7 @@ def _import(entry: Declared) -> type:
     except ModuleNotFoundError as error:
         own = module.partition(".")[0]
         if error.name and error.name.partition(".")[0] != own:
-            raise MissingDependencyError(_advice(entry, label, [error.name.partition(".")[0]])) from error
+            raise MissingDependencyError(_advice(entry, [error.name.partition(".")[0]])) from error
         raise ImportError(f"{label} cannot be loaded from {target}: {error}") from error
     except Exception as error:
         raise ImportError(f"{label} cannot be loaded from {target}: {type(error).__name__}: {error}") from error
@@ -202,17 +200,45 @@ def _import(entry: Declared) -> type:
     return cls
 
 
+def _check_installed(entry: Declared) -> None:
+    missing = _missing(entry)
+    if missing:
+        raise MissingDependencyError(_advice(entry, missing))
+
+
+def _label(entry: Declared) -> str:
+    return f"{entry.kind} {entry.method.name!r} of {entry.distribution}"
+
+
 def _missing(entry: Declared) -> list[str]:
-    return [module for module in entry.method.requires if find_spec(module.partition(".")[0]) is None]
+    return [required for required in entry.method.requires if not _installed(_module(required))]
 
 
-def _advice(entry: Declared, label: str, missing: list[str]) -> str:
-    packages = " ".join(f'"{_package(entry.distribution, module)}"' for module in missing)
-    return f"{label} needs {', '.join(missing)}, which is not installed: pip install {packages}"
+def _module(required: str) -> str:
+    return required.partition(" @ ")[0]
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        # A package that it would be in is missing.
+        return False
+
+
+def _advice(entry: Declared, missing: list[str]) -> str:
+    packages = " ".join(f'"{_package(entry.distribution, required)}"' for required in missing)
+    names = ", ".join(map(_module, missing))
+    return f"{_label(entry)} needs {names}, which is not installed: pip install {packages}"
 
 
 def _package(distribution: str, module: str) -> str:
-    """What to hand to pip for ``module``: the distribution's own extra where one draws it in."""
+    """What to hand to pip for ``module``: the distribution's own extra where one draws it in.
+
+    A module with an address is what pip takes as it is.
+    """
+    if " @ " in module:
+        return module
     for owner in (distribution, HOME):
         try:
             about = metadata(owner)

@@ -23,7 +23,8 @@ class Method:
     summary : str
         One line.
     requires : tuple of str
-        Importable modules the method needs beyond the package's core.
+        Importable modules the method needs beyond the package's core; one that is not on the package index with its
+        address after " @ ", as pip takes it: ``"package.module @ git+https://..."``.
     reference : str
         Bibcode of the paper.
 

@@ -1,0 +1,153 @@
+"""What both generations of scarlet have in common: bands as one cube, and galaxies before the PSF turned into a result.
+
+Both describe a galaxy as one or more non-negative images times fluxes by band, seen with a narrow PSF of the model's
+own, and convolve from that PSF to those of the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lensdeblend.deblenders.blend import Band, Blend
+from lensdeblend.deblenders.catalog import blendedness, catalogue, moments
+from lensdeblend.deblenders.detection import Detection
+from lensdeblend.deblenders.dressing import dressed, segmented
+from lensdeblend.results import Deblending
+
+__all__ = ["Cube", "Found", "inside", "told"]
+
+# Of the sharpest PSF in the data: a model's PSF must be narrower than that.
+_NARROWER = 0.8
+
+
+@dataclass(frozen=True)
+class Cube:
+    """Bands of one grid: ``data``, ``variance`` and ``weights`` (bands, ny, nx), ``psfs`` (bands, size, size).
+
+    The sky is taken off; masked pixels have weight 0, datum 0 and the median variance.
+    """
+
+    bands: tuple[str, ...]
+    data: np.ndarray
+    variance: np.ndarray
+    weights: np.ndarray
+    psfs: np.ndarray
+
+    @classmethod
+    def of(cls, blend: Blend, levels: Sequence[float], least: int) -> Cube:
+        """Take the bands of a blend, their PSFs padded to one odd size of at least ``least`` pixels.
+
+        Raises
+        ------
+        ValueError
+            Where bands have different pixels, or one has no PSF.
+        """
+        for band in blend.bands:
+            if not band.aligned or band.data.shape != blend.shape:
+                raise ValueError(
+                    f"scarlet takes bands of one grid; the pixels of {band.name!r} are not those of "
+                    f"{blend.first.name!r}: reproject it, or use method='joint'"
+                )
+            if band.psf is None:
+                which = f"band {band.name!r}" if blend.banded else "the image"
+                raise ValueError(f"scarlet needs the PSF, and {which} has none: set psf= of the NDData")
+        size = max(least, *(max(band.psf.shape) for band in blend.bands))
+        return cls(
+            tuple(band.name for band in blend.bands),
+            np.stack([np.where(band.used, band.data - level, 0.0) for band, level in zip(blend.bands, levels)]),
+            np.stack([_variance(band) for band in blend.bands]),
+            np.stack([band.weight**2 for band in blend.bands]),
+            np.stack([_padded(band.psf, size) for band in blend.bands]),
+        )
+
+    @property
+    def noise(self) -> np.ndarray:
+        """(bands,), of a pixel."""
+        return np.sqrt(self.variance).mean((1, 2))
+
+    def narrow(self, sigma: float) -> float:
+        """The standard deviation (pixels) of a Gaussian model PSF: ``sigma``, or less for sharper data."""
+        sharpest = 1 / np.sqrt(2 * np.pi * self.psfs.max())
+        return float(min(sigma, _NARROWER * sharpest))
+
+
+def _variance(band: Band) -> np.ndarray:
+    typical = np.median(band.sigma[band.used]) if band.used.any() else 1.0
+    return np.where(band.used, band.sigma, typical) ** 2
+
+
+def _padded(psf: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(psf, [((size - length) // 2,) * 2 for length in psf.shape])
+
+
+def inside(positions: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Which positions are in a pixel of the image."""
+    return ((positions >= -0.5) & (positions < np.array(shape[::-1]) - 0.5)).all(1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Galaxies: ``light`` (n, bands, ny, nx) through the model's PSF of ``sigma`` pixels, ``images`` (the same shape)
+    through those of the data, ``fluxes`` (n, bands)."""
+
+    light: np.ndarray
+    images: np.ndarray
+    fluxes: np.ndarray
+    sigma: float
+    converged: bool
+
+
+def told(
+    blend: Blend, detection: Detection, levels: Sequence[float], found: Found, threshold: float
+) -> Deblending:
+    """The result. Fluxes count as fitted numbers, the pixels of the shapes do not: constraints leave few of them free.
+    """
+    noise = np.array([np.median(band.sigma[band.used]) if band.used.any() else np.inf for band in blend.bands])
+    light, whole = (np.einsum("nbyx,b->nyx", images, 1 / noise) for images in (found.light, found.images))
+    shapes = [_shape(one, found.sigma, position) for one, position in zip(light, detection.positions)]
+    x, y, e1, e2, radii = np.array(shapes).T
+    positions = np.stack([x, y], 1)
+    catalog = catalogue(
+        blend, positions, found.fluxes, np.full(found.fluxes.shape, np.nan), np.stack([e1, e2], 1), radii,
+        blendedness(whole), [
+            _flags(position, fluxes, blend.shape) for position, fluxes in zip(detection.positions, found.fluxes)
+        ],
+    )
+    result = dressed(
+        blend, list(found.images.transpose(1, 0, 2, 3)), levels, catalog,
+        segmented(whole, detection.significance, threshold), found.fluxes.size,
+        [] if found.converged else ["not converged"],
+    )
+    freedom = result.meta["degrees_of_freedom"]
+    if result.chi2 > 1 + 3 * np.sqrt(2 / freedom):
+        result.meta["flags"] += ("poor fit",)
+    return result
+
+
+def _shape(light: np.ndarray, sigma: float, position: np.ndarray) -> tuple[float, float, float, float, float]:
+    """Centre, ``e1``, ``e2``, half-light radius (pixels), the latter without the model's PSF."""
+    if not (light > 0).any():
+        return (*position, 0.0, 0.0, 0.0)
+    x, y, xx, yy, xy = moments(light)
+    xx, yy = max(xx - sigma**2, 1e-3), max(yy - sigma**2, 1e-3)
+    size = xx + yy + 2 * np.sqrt(max(xx * yy - xy**2, 0.0))
+    row, column = np.indices(light.shape)
+    distance = np.hypot(column - x, row - y).ravel()
+    order = np.argsort(distance)
+    within = np.cumsum(light.clip(0).ravel()[order])
+    radius = distance[order][np.searchsorted(within, 0.5 * within[-1])]
+    # Squares of radii add for Gaussians.
+    return x, y, (xx - yy) / size, 2 * xy / size, np.sqrt(max(radius**2 - 2 * np.log(2) * sigma**2, 0.0))
+
+
+def _flags(position: np.ndarray, fluxes: np.ndarray, shape: tuple[int, int]) -> list[str]:
+    flags = [] if (fluxes > 0).any() else ["no flux"]
+    upper = np.array(shape[::-1]) - 0.5
+    if not inside(position[None], shape)[0]:
+        flags.append("off the image")
+    elif (position < 1.5).any() or (position > upper - 2).any():
+        flags.append("at the edge")
+    return flags
