@@ -270,3 +270,19 @@ class TestHardInput:
     def test_bad_options(self, options, complaint):
         with pytest.raises(ValueError, match=complaint):
             Joint(**options)
+
+
+def test_a_batch_gives_what_each_blend_gives_alone():
+    """Three of one kind, one of them with another PSF, and one with fewer galaxies."""
+    images = [
+        prepare(simulated(GALAXIES[:count], seed=seed, fwhm=fwhm).image)
+        for seed, (count, fwhm) in enumerate([(3, 0.7), (2, 0.7), (3, 0.7), (3, 0.8)])
+    ]
+    places, rng = [POSITIONS, POSITIONS[:2], POSITIONS, POSITIONS], np.random.default_rng(1)
+    together = Joint().deblend_batch(images, None, places, rng)
+    for image, where, one in zip(images, places, together):
+        alone = Joint().deblend(image, None, where, rng)
+        for name in ("flux", "x", "e1"):
+            off = (one.catalog[name] - alone.catalog[name]) / alone.catalog[f"{name}_err"]
+            assert np.abs(off).max() < 0.1, name
+        assert one.chi2 == pytest.approx(alone.chi2, abs=1e-4)

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lensdeblend.deblenders.blend import Blend
-from lensdeblend.lensing.blend import BandData, BlendProblem
-from lensdeblend.lensing.fourier import FourierFrame, GalaxyLayout
+from lensdeblend.deblenders.stack import Stack, alike
+from lensdeblend.lensing.blend import BlendProblem
+from lensdeblend.lensing.fourier import GalaxyLayout
 from lensdeblend.lensing.least_squares import Fit, descend
 
-__all__ = ["BlendFit", "Priors", "fit_blend"]
+__all__ = ["BlendFit", "Priors", "fit_blends"]
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +26,9 @@ _DISC_GROWS, _BULGE_OF_DISC = 1.1, 0.5
 _FARTHEST_MOVE = 3.0
 _SMALLEST, _LARGEST_OF_FRAME = 0.05, 0.5
 _MOST_ELLIPTICAL = 0.85
-_FIRST_RADIUS_OF_PSF = 0.6
-# First radii in units of that one, and how stiffly (pixels) positions are held before shapes are known.
+# How many blends are fitted at once.
+_TOGETHER, _TOGETHER_ON_GPU = 4, 128
+# First radii in units of the stack's, and how stiffly (pixels) positions are held before shapes are known.
 _STARTS = (1.0, 0.3), (0.5, 0.1), (2.0, 0.1)
 
 
@@ -81,19 +84,20 @@ class BlendFit:
         return float(self.parameters[column]), float(np.sqrt(max(self.covariance[column, column], 0.0)))
 
 
-def fit_blend(
-    blend: Blend, positions: np.ndarray, levels: Sequence[float], *, indices: tuple[float | None, ...] = (1.0, 4.0),
-    priors: Priors = Priors(), select: bool = False, device: str = "cpu",
-) -> BlendFit:
-    """Fit galaxies at ``positions`` (n, 2).
+def fit_blends(
+    blends: Sequence[Blend], positions: Sequence[np.ndarray], levels: Sequence[Sequence[float]], *,
+    indices: tuple[float | None, ...] = (1.0, 4.0), priors: Priors = Priors(), select: bool = False,
+    device: str = "cpu",
+) -> list[BlendFit]:
+    """Fit galaxies at ``positions``; blends of one kind are fitted together.
 
     Parameters
     ----------
-    blend : Blend
-    positions : ndarray
-        Pixels of the first band.
-    levels : sequence of float
-        Of the sky in each band, taken off before the fit.
+    blends : sequence of Blend
+    positions : sequence of ndarray
+        (n, 2) for each blend: pixels of the first band.
+    levels : sequence of sequences of float
+        Of the sky in each band of each blend, taken off before the fit.
     indices : tuple
         Sérsic indices of the components of each galaxy, None for a free one.
     priors : Priors
@@ -101,131 +105,108 @@ def fit_blend(
         Whether to drop components that the data do not ask for.
     device : str
     """
-    prepared = _Prepared.of(blend, levels, device)
-    best = None
+    found: list[BlendFit | None] = [None] * len(blends)
+    most = _TOGETHER if device == "cpu" else _TOGETHER_ON_GPU
+    for index in alike(blends, [len(places) for places in positions], most):
+        stack = Stack.of([blends[i] for i in index], [levels[i] for i in index], device)
+        places = np.array([positions[i] for i in index], dtype=float)
+        problem, fit = _fit_alike(stack, places, indices, priors)
+        for k, i in enumerate(index):
+            own, alone = stack.some([k]), (problem.some(_index([k], stack)), fit.keep(_index([k], stack)))
+            if select:
+                alone = _selected(own, *alone, places[[k]], priors)
+            found[i] = _told(own, *alone)
+    return found
+
+
+def _index(numbers: Sequence[int], stack: Stack) -> Tensor:
+    return torch.as_tensor(numbers, dtype=torch.long, device=stack.device)
+
+
+def _fit_alike(stack: Stack, positions: np.ndarray, indices, priors: Priors) -> tuple[BlendProblem, Fit]:
+    """From the first start; those that do not end well from the others too."""
+    layout = GalaxyLayout((tuple(indices),) * positions.shape[1])
+    problem, *_ = _problem(stack, layout, positions, priors)
+    left, best = list(range(len(stack))), None
     for factor, stiffness in _STARTS:
-        problem, fit = _from_discs(prepared, positions, indices, priors, factor, stiffness)
-        if best is None or float(fit.objective[0]) < float(best[1].objective[0]):
-            best = problem, fit
-        if _is_good(prepared, *best):
+        fit = _from_discs(stack.some(left), layout, positions[left], priors, factor, stiffness)
+        best = fit if best is None else best.improved(_index(left, stack), fit)
+        left = [k for k in left if not _is_good(stack, k, layout, best)]
+        if not left:
             break
-    if select:
-        best = _selected(prepared, *best, positions, priors)
-    return _told(prepared, *best)
+    return problem, best
 
 
-def _from_discs(prepared: _Prepared, positions, indices, priors: Priors, factor: float, stiffness: float):
+def _from_discs(stack: Stack, layout: GalaxyLayout, positions, priors: Priors, factor: float, stiffness: float) -> Fit:
     """First a round disc a galaxy, which may hardly move, then what is wished."""
-    simple = GalaxyLayout((_DISC,) * len(positions))
-    start = [[x, y, 0.0, 0.0, np.log(factor * prepared.first_radius)] for x, y in positions]
+    simple = GalaxyLayout((_DISC,) * positions.shape[1])
+    start = np.zeros((*positions.shape[:2], 5))
+    start[..., :2] = positions
+    start[..., 4] = np.log(factor * stack.first_radii)[:, None]
     held = replace(priors, position=min(stiffness, priors.position or stiffness))
     _, fit = _fitted(
-        prepared, simple, np.concatenate(start), positions, held, iterations=8, tolerance=1.0, fold=False
+        stack, simple, start.reshape(len(stack), -1), positions, held, iterations=8, tolerance=1.0, fold=False
     )
-    layout = GalaxyLayout((tuple(indices),) * len(positions))
-    begin = _grown(layout, fit.parameters[0].cpu().numpy().astype(float))
-    return _fitted(prepared, layout, begin, positions, priors, iterations=25, tolerance=0.1)
+    begin = _grown(layout, fit.parameters.cpu().numpy().astype(float))
+    return _fitted(stack, layout, begin, positions, priors, iterations=25, tolerance=0.1)[1]
 
 
-def _is_good(prepared: _Prepared, problem: BlendProblem, fit: Fit) -> bool:
-    """Whether all galaxies shine and what is left is noise."""
-    layout = problem.layout
-    fluxes = fit.amplitudes[0].reshape(len(prepared.units), -1).sum(0)
+def _is_good(stack: Stack, k: int, layout: GalaxyLayout, fit: Fit) -> bool:
+    """Whether all galaxies of blend ``k`` shine and what is left is noise."""
+    fluxes = fit.amplitudes[k].reshape(stack.units.shape[1], -1).sum(0)
     shining = {layout.galaxy[c] for c in torch.nonzero(fluxes > 0).flatten().tolist()}
-    freedom = max(prepared.blend.used - len(layout.names) - fit.amplitudes.shape[1], 1)
-    few = float(fit.objective[0]) / freedom < 1 + 3 * np.sqrt(2 / freedom)
-    return few and len(shining) == len(layout) and bool(fit.converged[0])
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The bands as tensors, those on one grid together, each in units of its noise."""
-
-    blend: Blend
-    grids: tuple[BandData, ...]
-    units: tuple[float, ...]
-
-    @classmethod
-    def of(cls, blend: Blend, levels: Sequence[float], device: str) -> _Prepared:
-        units = tuple(float(np.median(band.sigma[band.used])) if band.used.any() else 1.0 for band in blend.bands)
-        together: dict[tuple, list[int]] = {}
-        for number, band in enumerate(blend.bands):
-            placed = () if band.aligned else (*band.matrix.ravel(), *band.offset)
-            together.setdefault((band.data.shape, *placed), []).append(number)
-        grids = []
-        for numbers in together.values():
-            bands = [blend.bands[number] for number in numbers]
-            first = bands[0]
-            frame = FourierFrame.of(
-                first.data.shape, *(band.psf for band in bands), matrix=None if first.aligned else first.matrix,
-                offset=None if first.aligned else first.offset, dtype=torch.float32, device=device,
-            )
-            data = [np.where(b.used, (b.data - levels[k]) / units[k], 0.0) for b, k in zip(bands, numbers)]
-            weight = [band.weight * units[number] for band, number in zip(bands, numbers)]
-            grids.append(BandData(frame, tuple(numbers), *(
-                torch.as_tensor(np.stack(values), dtype=torch.float32, device=device)[None] for values in (data, weight)
-            )))
-        return cls(blend, tuple(grids), units)
-
-    def band(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Data and weight, (ny, nx)."""
-        grid = next(grid for grid in self.grids if number in grid.numbers)
-        place = grid.numbers.index(number)
-        return grid.data[0, place], grid.weight[0, place]
-
-    @property
-    def first_radius(self) -> float:
-        """Pixels."""
-        psf = self.blend.first.psf
-        if psf is None:
-            return 1.0
-        # The side of a square with the PSF's effective area.
-        return max(1.0, _FIRST_RADIUS_OF_PSF * float(np.sqrt(1 / np.sum((psf / psf.sum()) ** 2))))
+    freedom = max(stack.blends[k].used - len(layout.names) - fit.amplitudes.shape[1], 1)
+    few = float(fit.objective[k]) / freedom < 1 + 3 * np.sqrt(2 / freedom)
+    return few and len(shining) == len(layout) and bool(fit.converged[k])
 
 
 def _fitted(
-    prepared, layout, begin, positions, priors, *, iterations, tolerance, fold=True
+    stack: Stack, layout, begin, positions, priors, *, iterations, tolerance, fold=True
 ) -> tuple[BlendProblem, Fit]:
-    problem, lower, upper = _problem(prepared, layout, positions, priors)
+    problem, lower, upper = _problem(stack, layout, positions, priors)
     problem = replace(problem, fold=fold)
-    start = torch.as_tensor(begin, dtype=torch.float32, device=lower.device)[None].clamp(lower, upper)
-    fit = descend(problem, start, lower, upper, iterations=iterations, tolerance=tolerance)
-    log.debug("%d galaxies: objective %.1f after %d steps", len(layout), fit.objective[0], fit.iterations)
+    start = torch.as_tensor(begin, dtype=torch.float32, device=stack.device).clamp(lower, upper)
+    fit = descend(
+        problem, start, lower, upper, iterations=iterations, tolerance=tolerance, some=problem.some
+    )
+    log.debug("%d x %d galaxies: objectives %s", len(stack), len(layout), fit.objective.tolist())
     return problem, fit
 
 
-def _problem(prepared: _Prepared, layout: GalaxyLayout, positions, priors: Priors):
-    mean, weight, lower, upper = (np.zeros(len(layout.names)) for _ in range(4))
-    scale, ny_nx = prepared.blend.scale, prepared.blend.shape
+def _problem(stack: Stack, layout: GalaxyLayout, positions: np.ndarray, priors: Priors):
+    """With the bounds of the parameters; ``positions`` (batch, n, 2)."""
+    size = len(layout.names)
+    mean, lower, upper = (np.zeros((len(stack), size)) for _ in range(3))
+    weight = np.zeros(size)
+    scale, ny_nx = np.array([blend.scale for blend in stack.blends]), stack.blends[0].shape
     for g, components in enumerate(layout.indices):
         for axis, key in enumerate("xy"):
             column = layout.places[key][g]
-            place = positions[g][axis]
-            mean[column], weight[column] = place, _weight(priors.position)
-            lower[column], upper[column] = place - _FARTHEST_MOVE, place + _FARTHEST_MOVE
+            mean[:, column], weight[column] = positions[:, g, axis], _weight(priors.position)
+            lower[:, column] = positions[:, g, axis] - _FARTHEST_MOVE
+            upper[:, column] = positions[:, g, axis] + _FARTHEST_MOVE
         if components:
             for key in ("e1", "e2"):
                 column = layout.places[key][g]
                 weight[column] = _weight(priors.ellipticity)
-                lower[column], upper[column] = -_MOST_ELLIPTICAL, _MOST_ELLIPTICAL
+                lower[:, column], upper[:, column] = -_MOST_ELLIPTICAL, _MOST_ELLIPTICAL
     median, width = priors.radius or (1.0, None)
     for c, g in enumerate(layout.galaxy):
         column = layout.places["log_radius"][c]
-        if column >= len(mean):
+        if column >= size:
             continue
         first = layout.galaxy.index(g) == c
-        mean[column] = np.log(median * (1 if first else priors.bulge_ratio) / scale)
+        mean[:, column] = np.log(median * (1 if first else priors.bulge_ratio) / scale)
         weight[column] = _weight(width)
-        lower[column], upper[column] = np.log(_SMALLEST), np.log(_LARGEST_OF_FRAME * max(ny_nx))
+        lower[:, column], upper[:, column] = np.log(_SMALLEST), np.log(_LARGEST_OF_FRAME * max(ny_nx))
         column = layout.places["log_n"][c]
-        if column < len(mean):
-            mean[column], weight[column] = np.log(1.5), 1.0
-            lower[column], upper[column] = np.log(0.5), np.log(6.0)
-    device = prepared.grids[0].data.device
+        if column < size:
+            mean[:, column], weight[column] = np.log(1.5), 1.0
+            lower[:, column], upper[:, column] = np.log(0.5), np.log(6.0)
     mean, weight, lower, upper = (
-        torch.as_tensor(v, dtype=torch.float32, device=device) for v in (mean, weight, lower, upper)
+        torch.as_tensor(v, dtype=torch.float32, device=stack.device) for v in (mean, weight, lower, upper)
     )
-    return BlendProblem(layout, prepared.grids, mean, weight), lower, upper
+    return BlendProblem(layout, stack.grids, mean, weight), lower, upper
 
 
 def _weight(width: float | None) -> float:
@@ -233,21 +214,21 @@ def _weight(width: float | None) -> float:
 
 
 def _grown(layout: GalaxyLayout, discs: np.ndarray) -> np.ndarray:
-    """Start for ``layout`` from a disc a galaxy."""
-    begin = np.zeros(len(layout.names))
-    for g, disc in enumerate(discs.reshape(-1, 5)):
-        for key, value in zip(("x", "y", "e1", "e2"), disc):
-            begin[layout.places[key][g]] = value
+    """Starts (batch, P) for ``layout`` from a disc a galaxy, (batch, 5 x galaxies)."""
+    begin = np.zeros((len(discs), len(layout.names)))
+    for g in range(len(layout)):
+        for place, key in enumerate(("x", "y", "e1", "e2")):
+            begin[:, layout.places[key][g]] = discs[:, 5 * g + place]
     for c, g in enumerate(layout.galaxy):
-        if layout.places["log_n"][c] < len(begin):
-            begin[layout.places["log_n"][c]] = np.log(1.5)
+        if layout.places["log_n"][c] < begin.shape[1]:
+            begin[:, layout.places["log_n"][c]] = np.log(1.5)
         several = layout.galaxy.count(g) > 1
         factor = (_DISC_GROWS if layout.galaxy.index(g) == c else _BULGE_OF_DISC) if several else 1.0
-        begin[layout.places["log_radius"][c]] = discs[5 * g + 4] + np.log(factor)
+        begin[:, layout.places["log_radius"][c]] = discs[:, 5 * g + 4] + np.log(factor)
     return begin
 
 
-def _selected(prepared, problem: BlendProblem, fit: Fit, positions, priors) -> tuple[BlendProblem, Fit]:
+def _selected(stack: Stack, problem: BlendProblem, fit: Fit, positions, priors) -> tuple[BlendProblem, Fit]:
     """Without components that have no flux in any band, or whose flux the data could do without.
 
     Without a component, chi-square would rise by about its flux squared in units of its error; what it must be worth is
@@ -258,7 +239,7 @@ def _selected(prepared, problem: BlendProblem, fit: Fit, positions, priors) -> t
     size, count = len(layout.names), len(layout.galaxy)
     fluxes = fit.amplitudes[0].cpu().double().numpy().reshape(-1, count)
     covariance = _covariance(fit)
-    penalty = 2.0 * (1 + len(prepared.units))
+    penalty = 2.0 * (1 + stack.units.shape[1])
     kept: list[tuple[float | None, ...]] = []
     places: list[int] = []
     for g, components in enumerate(layout.indices):
@@ -289,7 +270,7 @@ def _selected(prepared, problem: BlendProblem, fit: Fit, positions, priors) -> t
         for key in ("log_radius", "log_n"):
             if smaller.places[key][c] < len(begin):
                 begin[smaller.places[key][c]] = old[layout.places[key][place]]
-    return _fitted(prepared, smaller, begin, positions, priors, iterations=12, tolerance=0.1)
+    return _fitted(stack, smaller, begin[None], positions, priors, iterations=12, tolerance=0.1)
 
 
 def _covariance(fit: Fit) -> np.ndarray:
@@ -307,27 +288,28 @@ def _covariance(fit: Fit) -> np.ndarray:
     return covariance
 
 
-def _told(prepared: _Prepared, problem: BlendProblem, fit: Fit) -> BlendFit:
-    layout, blend = problem.layout, prepared.blend
+def _told(stack: Stack, problem: BlendProblem, fit: Fit) -> BlendFit:
+    """Of a stack of one."""
+    layout, (blend,), (units,) = problem.layout, stack.blends, stack.units
     size, count = len(layout.names), len(layout.galaxy)
     parameters = fit.parameters[0].cpu().double().numpy()
-    unit = np.concatenate([np.ones(size), np.repeat(prepared.units, count)])
+    unit = np.concatenate([np.ones(size), np.repeat(units, count)])
     images, chi2 = [], 0.0
     for number, drawn in enumerate(problem.components(fit.parameters, fit.amplitudes)):
-        data, weight = prepared.band(number)
+        data, weight = (part[0] for part in stack.band(number))
         whole = drawn[0].sum(0)
         chi2 += float((((data - whole) * weight).double() ** 2).sum())
         galaxies = np.zeros((len(layout), *whole.shape))
         np.add.at(galaxies, list(layout.galaxy), drawn[0].cpu().double().numpy())
-        images.append(galaxies * prepared.units[number])
+        images.append(galaxies * units[number])
     return BlendFit(
         blend, layout, parameters, fit.amplitudes[0].cpu().double().numpy().reshape(-1, count) *
-        np.asarray(prepared.units)[:, None], _covariance(fit) * unit[:, None] * unit, images, chi2,
-        float(fit.objective[0]), bool(fit.converged[0]), _at_bounds(prepared, problem, parameters),
+        units[:, None], _covariance(fit) * unit[:, None] * unit, images, chi2,
+        float(fit.objective[0]), bool(fit.converged[0]), _at_bounds(blend, problem, parameters),
     )
 
 
-def _at_bounds(prepared, problem: BlendProblem, parameters: np.ndarray) -> tuple[tuple[str, ...], ...]:
+def _at_bounds(blend: Blend, problem: BlendProblem, parameters: np.ndarray) -> tuple[tuple[str, ...], ...]:
     layout = problem.layout
     found: list[list[str]] = [[] for _ in layout.indices]
     for g in range(len(layout)):
@@ -335,10 +317,10 @@ def _at_bounds(prepared, problem: BlendProblem, parameters: np.ndarray) -> tuple
             modulus = np.hypot(*(parameters[layout.places[key][g]] for key in ("e1", "e2")))
             if modulus > 0.99 * _MOST_ELLIPTICAL:
                 found[g].append("at a bound: ellipticity")
-        moved = [abs(parameters[layout.places[k][g]] - float(problem.prior_mean[layout.places[k][g]])) for k in "xy"]
+        moved = [abs(parameters[layout.places[k][g]] - float(problem.prior_mean[0, layout.places[k][g]])) for k in "xy"]
         if max(moved) > 0.99 * _FARTHEST_MOVE:
             found[g].append("at a bound: position")
-    largest = np.log(_LARGEST_OF_FRAME * max(prepared.blend.shape))
+    largest = np.log(_LARGEST_OF_FRAME * max(blend.shape))
     for c, g in enumerate(layout.galaxy):
         column = layout.places["log_radius"][c]
         if column < len(parameters) and parameters[column] > largest - 0.01:

@@ -22,7 +22,7 @@ from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, peaks, significance
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
-from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blend
+from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.options import (
@@ -118,44 +118,70 @@ class Joint(Deblender):
 
     def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
         """Return one image and one catalogue row a galaxy; nothing is random."""
-        blend = Blend.of(image)
-        detector = Detector(threshold=self.threshold)
-        detection, levels = detected_above_sky(detector, blend, self.background, segmentation, positions)
-        if not len(detection.positions):
-            return nothing_found(blend, levels, ("x_err", "y_err", "e1_err", "e2_err"))
-        with torch.no_grad(), single_thread():
-            fit = self._fit(blend, detection.positions, levels)
-            if positions is None and segmentation is None:
-                fit = self._completed(blend, fit, levels)
-        return self._dressed(blend, fit, levels, detection)
+        return self.deblend_batch([image], [segmentation], [positions], rng)[0]
 
-    def _fit(self, blend: Blend, positions: np.ndarray, levels: Sequence[float]) -> BlendFit:
+    def deblend_batch(
+        self, images: Sequence[Image], segmentations, positions, rng: np.random.Generator
+    ) -> list[Deblending]:
+        """Return one `Deblending` an image; blends of one kind are fitted together."""
+        segmentations, positions = segmentations or [None] * len(images), positions or [None] * len(images)
+        detector = Detector(threshold=self.threshold)
+        blends = [Blend.of(image) for image in images]
+        found = [
+            detected_above_sky(detector, blend, self.background, segmentation, where)
+            for blend, segmentation, where in zip(blends, segmentations, positions)
+        ]
+        shown = [k for k, (detection, _) in enumerate(found) if len(detection.positions)]
+        levels = [levels for _, levels in found]
+        with torch.no_grad(), single_thread():
+            fits = dict(zip(shown, self._fit(
+                [blends[k] for k in shown], [found[k][0].positions for k in shown], [levels[k] for k in shown]
+            )))
+            searched = [k for k in shown if positions[k] is None and segmentations[k] is None]
+            for _ in range(self.new_galaxies):
+                searched = self._completed(blends, fits, levels, searched)
+        return [
+            self._dressed(blend, fits[k], levels[k], found[k][0]) if k in fits
+            else nothing_found(blend, levels[k], ("x_err", "y_err", "e1_err", "e2_err"))
+            for k, blend in enumerate(blends)
+        ]
+
+    def _fit(self, blends: Sequence[Blend], positions: Sequence[np.ndarray], levels) -> list[BlendFit]:
         priors = Priors(self.position_prior, self.ellipticity_prior, self.radius_prior)
-        return fit_blend(
-            blend, positions, levels, indices=_INDICES[self.components], priors=priors, select=self.select,
+        return fit_blends(
+            blends, positions, levels, indices=_INDICES[self.components], priors=priors, select=self.select,
             device=self._device,
         )
 
-    def _completed(self, blend: Blend, fit: BlendFit, levels: Sequence[float]) -> BlendFit:
-        """With the galaxies that show in the residual, as long as each is worth its numbers."""
-        for _ in range(self.new_galaxies):
-            residual = [
-                np.where(band.used, band.data - level - images.sum(0), 0.0)
-                for band, level, images in zip(blend.bands, levels, fit.images)
-            ]
-            places = np.array([[fit.value("x", g)[0], fit.value("y", g)[0]] for g in range(len(fit))])
-            found = peaks(significance(blend, residual), self.threshold, 2)
-            apart = np.hypot(*(found[:, None] - places).transpose(2, 0, 1)).min(1) if len(found) else np.zeros(0)
-            found = found[apart > _CLOSEST]
-            if not len(found):
-                break
-            new = self._fit(blend, np.concatenate([places, found[:1]]), levels)
-            numbers = len(new.parameters) + new.fluxes.size - len(fit.parameters) - fit.fluxes.size
-            log.debug("a galaxy at %s is worth %.1f in chi-square", found[0], fit.objective - new.objective)
-            if fit.objective - new.objective < max(numbers, 1) * np.log(max(blend.used, 2)):
-                break
-            fit = new
-        return fit
+    def _completed(self, blends, fits: dict[int, BlendFit], levels, searched: Sequence[int]) -> list[int]:
+        """Add to ``fits`` a galaxy that shows in the residual, where it is worth its numbers; which these were."""
+        wider = {}
+        for k in searched:
+            more = self._another(blends[k], fits[k], levels[k])
+            if more is not None:
+                wider[k] = more
+        new = self._fit([blends[k] for k in wider], list(wider.values()), [levels[k] for k in wider])
+        better = []
+        for k, fit in zip(wider, new):
+            numbers = len(fit.parameters) + fit.fluxes.size - len(fits[k].parameters) - fits[k].fluxes.size
+            gain = fits[k].objective - fit.objective
+            log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], gain)
+            if gain >= max(numbers, 1) * np.log(max(blends[k].used, 2)):
+                fits[k] = fit
+                better.append(k)
+        return better
+
+    def _another(self, blend: Blend, fit: BlendFit, levels: Sequence[float]) -> np.ndarray | None:
+        """The places of the galaxies and, last, of the most significant peak of the residual; None without one."""
+        residual = [
+            np.where(band.used, band.data - level - images.sum(0), 0.0)
+            for band, level, images in zip(blend.bands, levels, fit.images)
+        ]
+        places = np.array([[fit.value("x", g)[0], fit.value("y", g)[0]] for g in range(len(fit))])
+        found = peaks(significance(blend, residual), self.threshold, 2)
+        apart = np.hypot(*(found[:, None] - places).transpose(2, 0, 1)).min(1) if len(found) else np.zeros(0)
+        found = found[apart > _CLOSEST]
+        return np.concatenate([places, found[:1]]) if len(found) else None
 
     @property
     def _device(self) -> str:

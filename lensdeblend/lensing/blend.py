@@ -6,7 +6,7 @@ Batched: the problems of a batch share their layout and the shapes of their band
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ __all__ = ["BandData", "BlendProblem"]
 class BandData:
     """Bands on one grid, of a batch of blends.
 
-    ``numbers``: which of all bands these are. ``data`` (batch or 1, bands, ny, nx); ``weight`` likewise, one over the
+    ``numbers``: which of all bands these are. ``data`` (batch, bands, ny, nx); ``weight`` likewise, one over the
     noise, 0 where masked.
     """
 
@@ -30,13 +30,17 @@ class BandData:
     data: Tensor
     weight: Tensor
 
+    def some(self, index: Tensor) -> BandData:
+        """Of some of the batch."""
+        return BandData(self.frame.some(index), self.numbers, self.data[index], self.weight[index])
+
 
 @dataclass(frozen=True)
 class BlendProblem:
     """What stays the same while galaxies move and grow.
 
-    ``grids`` hold each band once. ``prior_mean``, ``prior_weight`` (P,) or (batch, P): Gaussian priors on the
-    parameters of `GalaxyLayout`. ``fold``: as for `~lensdeblend.lensing.fourier.render`. Amplitudes are the fluxes of the
+    ``grids`` hold each band once. ``prior_mean`` (batch, P), ``prior_weight`` (P,): Gaussian priors on the parameters
+    of `GalaxyLayout`. ``fold``: as for `~lensdeblend.lensing.fourier.render`. Amplitudes are the fluxes of the
     components, band by band: (batch, bands x components).
     """
 
@@ -51,6 +55,12 @@ class BlendProblem:
         """How many."""
         return sum(len(grid.numbers) for grid in self.grids)
 
+    def some(self, index: Tensor) -> BlendProblem:
+        """The same for some of the batch."""
+        return replace(
+            self, grids=tuple(grid.some(index) for grid in self.grids), prior_mean=self.prior_mean[index]
+        )
+
     def __call__(self, parameters: Tensor) -> State:
         """The state that `lensdeblend.lensing.least_squares.descend` goes down from."""
         batch, size, count = len(parameters), len(self.layout.names), len(self.layout.galaxy)
@@ -62,7 +72,7 @@ class BlendProblem:
         fluxes = parameters.new_zeros(batch, self.bands, count)
         for grid, drawn in zip(self.grids, self._render(parameters)):
             basis = (drawn.basis * grid.weight[:, :, None]).flatten(3)
-            data = (grid.data * grid.weight).flatten(2).expand(batch, -1, -1)
+            data = (grid.data * grid.weight).flatten(2)
             amplitudes = nonnegative_amplitudes(basis, data)
             residual = data - (amplitudes[:, :, None] @ basis)[:, :, 0]
             slopes = (drawn.derivatives(amplitudes) * grid.weight[:, :, None]).flatten(3)

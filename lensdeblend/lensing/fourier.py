@@ -70,8 +70,8 @@ class FourierFrame:
     """Bands on one grid.
 
     ``kx``, ``ky`` (M,), a pixel of the reference band: the wave numbers that one of the PSFs lets through, in
-    ``places`` (M,) of the half-plane; ``folded`` (K,) of these are worth to be folded. ``transfer`` (bands, M): what
-    pixel, PSF and the offset of the grid do to a transform.
+    ``places`` (M,) of the half-plane; ``folded`` (K,) of these are worth to be folded. ``transfer`` (batch or 1, bands,
+    M): what pixel, PSF and the offset of the grid do to a transform.
     """
 
     grid: FourierGrid
@@ -83,10 +83,15 @@ class FourierFrame:
 
     @classmethod
     def of(
-        cls, shape: tuple[int, int], *psfs: np.ndarray | None, matrix: np.ndarray | None = None,
+        cls, shape: tuple[int, int], *batch: Sequence[np.ndarray | None], matrix: np.ndarray | None = None,
         offset: np.ndarray | None = None, dtype: torch.dtype = torch.float64, device: str | torch.device = "cpu",
     ) -> FourierFrame:
-        """Of bands with these PSFs whose pixel coordinates are ``matrix @ (x, y) + offset`` of the reference band's."""
+        """Of bands whose pixel coordinates are ``matrix @ (x, y) + offset`` of the reference band's, with the PSFs of
+        the bands for each of a ``batch``."""
+        bands = len(batch[0])
+        if all(_same(one, batch[0]) for one in batch):
+            batch = batch[:1]
+        psfs = [psf for one in batch for psf in one]
         half = max(_EDGE, *(max(psf.shape) // 2 for psf in psfs if psf is not None), 0)
         size = tuple(next_fast_len(n + half, real=True) for n in shape)
         placed = {} if matrix is None else {"matrix": tuple(map(tuple, np.asarray(matrix, float).tolist()))}
@@ -99,8 +104,8 @@ class FourierFrame:
         rows, columns = (np.arange(n) % m for n, m in zip(kx.shape, size))
         seen = np.stack([blur[rows[:, None], columns] for blur in blurs])
         places = np.flatnonzero(np.abs(seen).max(0) > _SEEN)
-        kx, ky, seen = kx.flat[places], ky.flat[places], seen.reshape(len(psfs), -1)[:, places]
-        folded = np.flatnonzero(np.abs(seen).max(0) > _SEEN_FOLDED)
+        kx, ky, seen = kx.flat[places], ky.flat[places], seen.reshape(-1, bands, seen[0].size)[..., places]
+        folded = np.flatnonzero(np.abs(seen).max((0, 1)) > _SEEN_FOLDED)
         transfer = np.sinc(kx / (2 * np.pi)) * np.sinc(ky / (2 * np.pi)) * grid.finer**2
         transfer = transfer * np.exp(-1j * (kx * grid.offset[0] + ky * grid.offset[1])) * seen
         (xx, xy), (yx, yy) = grid.matrix
@@ -119,14 +124,25 @@ class FourierFrame:
             for k in self.grid.wave_numbers
         )
 
+    def some(self, index: Tensor) -> FourierFrame:
+        """Of some of the batch."""
+        return self if len(self.transfer) == 1 else replace(self, transfer=self.transfer[index])
+
     def images(self, transforms: Tensor) -> Tensor:
-        """(..., bands or 1, components, M) to (..., bands, components, ny, nx)."""
+        """(batch, bands or 1, components, M) to (batch, bands, components, ny, nx)."""
         (ny, nx), finer, (rows, columns) = self.grid.shape, self.grid.finer, self.grid.fine_size
         columns = columns // 2 + 1
-        seen = transforms * self.transfer[:, None]
+        seen = transforms * self.transfer[:, :, None]
         plane = seen.new_zeros(*seen.shape[:-1], rows * columns).index_copy_(-1, self.places, seen)
         drawn = torch.fft.irfft2(plane.unflatten(-1, (rows, columns)), s=self.grid.fine_size)
         return drawn[..., ::finer, ::finer][..., :ny, :nx]
+
+
+def _same(psfs: Sequence[np.ndarray | None], others: Sequence[np.ndarray | None]) -> bool:
+    return all(
+        one is other or (one is not None and other is not None and np.array_equal(one, other))
+        for one, other in zip(psfs, others)
+    )
 
 
 def _transform(psf: np.ndarray, size: tuple[int, int]) -> np.ndarray:

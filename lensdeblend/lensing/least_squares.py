@@ -54,6 +54,10 @@ class State:
         parameters = torch.ones(len(self.objective), size, dtype=torch.bool, device=self.objective.device)
         return torch.cat([parameters, self.amplitudes > 0], 1)
 
+    def keep(self, which: Tensor) -> State:
+        """The starts ``which`` alone."""
+        return State(self.amplitudes[which], self.objective[which], self.normal[which], self.gradient[which])
+
     def replaced(self, new: State, which: Tensor) -> State:
         """``new`` for the starts ``which``."""
         one, two = which[:, None], which[:, None, None]
@@ -76,10 +80,19 @@ class Fit:
 
     def keep(self, index: Tensor) -> Fit:
         """The chosen starts alone."""
-        return Fit(
-            self.parameters[index], self.amplitudes[index], self.objective[index], self.normal[index],
-            self.converged[index], self.iterations,
-        )
+        return Fit(*(part[index] for part in self._parts), self.iterations)
+
+    def improved(self, index: Tensor, other: Fit) -> Fit:
+        """With the starts ``index`` as ``other`` found them, where that is better."""
+        better = other.objective < self.objective[index]
+        parts = [part.clone() for part in self._parts]
+        for part, found in zip(parts, other._parts):
+            part[index[better]] = found[better]
+        return Fit(*parts, max(self.iterations, other.iterations))
+
+    @property
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.parameters, self.amplitudes, self.objective, self.normal, self.converged
 
 
 def nonnegative_amplitudes(basis: Tensor, data: Tensor) -> Tensor:
@@ -168,7 +181,7 @@ def levenberg_marquardt(
 
 def descend(
     state: Callable[[Tensor], State], start: Tensor, lower: Tensor, upper: Tensor, *, iterations: int = 30,
-    tolerance: float = 1e-3, damping: float = 1e-2,
+    tolerance: float = 1e-3, damping: float = 1e-2, some: Callable[[Tensor], Callable[[Tensor], State]] | None = None,
 ) -> Fit:
     """Lower the objective of every start by damped steps.
 
@@ -177,13 +190,18 @@ def descend(
     state : callable
         From parameters (starts, P) to the `State` there, the amplitudes solved.
     start, lower, upper, iterations, tolerance
-        As in `levenberg_marquardt`.
+        As in `levenberg_marquardt`; bounds may differ by start.
+    some : callable, optional
+        From the indices of starts to the ``state`` of these alone, where starts are problems of their own: those that
+        have converged are then left alone.
     """
     parameters = start
     starts, size = start.shape
+    lower, upper = lower.expand_as(start), upper.expand_as(start)
     damp = torch.full((starts,), damping, dtype=start.dtype, device=start.device)
     now = state(parameters)
     converged = torch.zeros(starts, dtype=torch.bool, device=start.device)
+    active, finished = torch.arange(starts, device=start.device), []
     used = 0
     for used in range(1, iterations + 1):
         step = _damped_step(parameters, now.normal, now.gradient, now.free(size), lower, upper, damp)
@@ -199,6 +217,23 @@ def descend(
         damp = torch.where(better, damp / 5, damp * 6).clamp(1e-8, 1e8)
         if bool(converged.all()):
             break
+        if some is not None and bool(converged.any()):
+            finished.append((active[converged], _reached(parameters, now, converged, used).keep(converged)))
+            going = ~converged
+            active, parameters, now, damp = active[going], parameters[going], now.keep(going), damp[going]
+            lower, upper, state, converged = lower[going], upper[going], some(active), converged[going]
+    finished.append((active, _reached(parameters, now, converged, used)))
+    if len(finished) == 1:
+        return finished[0][1]
+    order = torch.cat([index for index, _ in finished]).argsort()
+    parts = [
+        torch.cat([getattr(fit, name) for _, fit in finished])[order]
+        for name in ("parameters", "amplitudes", "objective", "normal", "converged")
+    ]
+    return Fit(*parts, used)
+
+
+def _reached(parameters: Tensor, now: State, converged: Tensor, used: int) -> Fit:
     return Fit(
         parameters, now.amplitudes, now.objective, now.normal, converged & torch.isfinite(now.objective), used
     )
