@@ -47,7 +47,7 @@ def test_images_are_those_of_the_simulators():
     galaxy = Sersic(40.0, 0.6 * u.arcsec, 1.0, e1=0.2, e2=-0.1, center_x=0.5 * u.arcsec, center_y=-0.3 * u.arcsec)
     observation = Observation(scale, (48, 52), GaussianPSF(0.7 * u.arcsec), background_rms=0.1)
     truth = simulate(Scene(sources=[galaxy]), observation, method="galsim", seed=1)
-    frame = FourierFrame.of((48, 52), np.asarray(truth.image.psf))
+    frame = FourierFrame.of((48, 52), [np.asarray(truth.image.psf)])
     numbers = [25.5 + 2.5, 23.5 - 1.5, 0.2, -0.1, np.log(3.0)]
     found, = drawn(GalaxyLayout(((1.0,),)), numbers, frame)
     difference = 40.0 * found.basis[0, 0, 0].numpy() - truth.noiseless.data
@@ -56,7 +56,7 @@ def test_images_are_those_of_the_simulators():
 
 def test_derivatives_are_finite_differences():
     layout = GalaxyLayout(((1.0, 4.0), (None,), ()))
-    frame = FourierFrame.of((40, 44), psf())
+    frame = FourierFrame.of((40, 44), [psf()])
     numbers = np.array(
         [20.3, 18.7, 0.2, 0.1, np.log(3.0), np.log(1.5), 28.2, 21.1, -0.1, 0.3, np.log(2.0), np.log(2.3), 10.0, 30.0]
     )
@@ -75,18 +75,18 @@ def test_derivatives_are_finite_differences():
 
 
 def test_flux_is_kept_where_the_frame_is_wide():
-    frame = FourierFrame.of((80, 80), psf())
+    frame = FourierFrame.of((80, 80), [psf()])
     found, = drawn(GalaxyLayout(((1.0,), ())), [40.2, 39.1, 0.3, 0.1, np.log(4.0), 20.0, 60.5], frame)
     np.testing.assert_allclose(found.basis.sum((-1, -2))[0, 0], 1.0, atol=2e-4)
 
 
 def test_bands_on_other_pixels_show_the_same_galaxy():
     layout, numbers = GalaxyLayout(((1.0,),)), [22.0, 18.0, 0.3, -0.2, np.log(3.0)]
-    plain = FourierFrame.of((40, 40), psf())
+    plain = FourierFrame.of((40, 40), [psf()])
     quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
-    turned = FourierFrame.of((40, 40), psf(), matrix=quarter, offset=np.array([39.0, 0.0]))
-    halved = FourierFrame.of((20, 20), None, matrix=0.5 * np.eye(2), offset=np.array([-0.25, -0.25]))
-    sharp = FourierFrame.of((40, 40), None)
+    turned = FourierFrame.of((40, 40), [psf()], matrix=quarter, offset=np.array([39.0, 0.0]))
+    halved = FourierFrame.of((20, 20), [None], matrix=0.5 * np.eye(2), offset=np.array([-0.25, -0.25]))
+    sharp = FourierFrame.of((40, 40), [None])
     bands = drawn(layout, numbers, plain, turned, halved, sharp)
     first, second, coarse, fine = (band.basis[0, 0, 0].numpy() for band in bands)
     np.testing.assert_allclose(second, np.rot90(first, -1), atol=1e-9)
@@ -100,7 +100,7 @@ def test_cusps_are_averaged_over_pixels_before_the_psf(n, tolerance, place):
     observation = Observation(0.2 * u.arcsec, (41, 41), GaussianPSF(0.7 * u.arcsec), background_rms=0.1)
     galaxy = Sersic(10.0, 0.2 * u.arcsec, n, e1=0.2, center_x=0.2 * place * u.arcsec)
     truth = simulate(Scene(sources=[galaxy]), observation, method="galsim", seed=1)
-    layout, frame = GalaxyLayout(((n,),)), FourierFrame.of((41, 41), np.asarray(truth.image.psf))
+    layout, frame = GalaxyLayout(((n,),)), FourierFrame.of((41, 41), [np.asarray(truth.image.psf)])
     found, = drawn(layout, [20 + place, 20.0, 0.2, 0.0, 0.0], frame)
     difference = 10 * found.basis[0, 0, 0].numpy() - truth.noiseless.data
     assert np.abs(difference).max() < tolerance * truth.noiseless.data.max()
@@ -115,6 +115,6 @@ def test_pixels_too_large_for_the_light_are_averages_all_the_same(fwhm):
     galaxy = Sersic(10.0, 0.16 * u.arcsec, 1.0, e1=0.3, center_x=0.05 * u.arcsec)
     truth = simulate(Scene(sources=[galaxy]), observation, method="torch", seed=1)
     kernel = None if truth.image.psf is None else np.asarray(truth.image.psf)
-    found, = drawn(GalaxyLayout(((1.0,),)), [15.75, 15.5, 0.3, 0.0, np.log(0.8)], FourierFrame.of((32, 32), kernel))
+    found, = drawn(GalaxyLayout(((1.0,),)), [15.75, 15.5, 0.3, 0.0, np.log(0.8)], FourierFrame.of((32, 32), [kernel]))
     difference = 10 * found.basis[0, 0, 0].numpy() - truth.noiseless.data
     assert np.abs(difference).max() < 0.02 * truth.noiseless.data.max()
