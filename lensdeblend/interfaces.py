@@ -121,7 +121,10 @@ class Deblender(ABC):
     def deblend_batch(
         self, images: Sequence[Image], segmentations, positions, rng: np.random.Generator
     ) -> list[Deblending]:
-        """Return one `Deblending` an image."""
+        """Return one `Deblending` an image.
+
+        It may raise where one of the images fails: `~lensdeblend.deblend` then finds out which, and flags that one.
+        """
         segmentations = segmentations or [None] * len(images)
         positions = positions or [None] * len(images)
         return [

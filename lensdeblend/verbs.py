@@ -127,7 +127,8 @@ def deblend(
     Parameters
     ----------
     image : `~astropy.nddata.NDData`, ``{band: NDData}`` or list of them
-        What `~lensdeblend.prepare` accepts. A list gives the list of results, computed as one batch.
+        What `~lensdeblend.prepare` accepts. A list gives the list of results, computed as one batch. A blend of a list
+        that fails is an empty result with the flag ``"failed: REASON"`` and a warning; the others come out.
     segmentation : `~photutils.segmentation.SegmentationImage` or 2-d array of int, optional
         On the pixels of the image (of the first band). For a list of images, a list.
     positions : (n, 2) array of pixel (x, y), or `~astropy.coordinates.SkyCoord`, optional
@@ -146,22 +147,22 @@ def deblend(
     Raises
     ------
     TypeError, ValueError
-        For an image that `~lensdeblend.prepare` refuses, positions or a segmentation that do not fit it, an empty list,
-        an unknown method.
+        For an image that `~lensdeblend.prepare` refuses, positions or a segmentation that do not fit it (alone: in a
+        list they make a failed blend), an empty list, an unknown method, what is no image at all.
     """
-    _, single = _batch(image, "images")
+    images, single = _batch(image, "images")
+    where = _one_each(positions, "positions", single, len(images))
+    segments = _one_each(segmentation, "segmentation", single, len(images))
+    resolved = resolve("deblender", method)
+    blends = [_blend(*given, None if single else k) for k, given in enumerate(zip(images, segments, where))]
+    rng, seed = _generator(seed)
+    if single:
+        results = resolved.method.deblend_batch(*map(list, zip(*blends)), rng)
+    else:
+        from lensdeblend.deblenders.failed import flagged
 
-    def run(method, images, rng):
-        where = _one_each(positions, "positions", single, len(images))
-        segments = _one_each(segmentation, "segmentation", single, len(images))
-        return method.deblend_batch(
-            images,
-            [_segmentation(item, image) for item, image in zip(segments, images)],
-            [_pixel_positions(item, image) for item, image in zip(where, images)],
-            rng,
-        )
-
-    return _on_images("deblend", "deblender", Deblending, image, method, seed, run)
+        results = flagged(images, blends, resolved.method, rng)
+    return _finish("deblend", Deblending, results, resolved, seed, single, len(images), images)
 
 
 def generate(n: int = 1, *, conditions=None, method="vae-flow", seed: Seed = None) -> Generation:
@@ -244,6 +245,21 @@ def _on_images(verb: str, kind: str, expected: type[Result], image, method, seed
     rng, seed = _generator(seed)
     results = run(resolved.method, prepared, rng)
     return _finish(verb, expected, results, resolved, seed, single, len(images), images)
+
+
+def _blend(image: Image, segmentation, positions, index: int | None):
+    """What a deblender takes; of a list, the error instead where the data are to blame."""
+    try:
+        image = prepare(image)
+        return image, _segmentation(segmentation, image), _pixel_positions(positions, image)
+    except ValueError as error:
+        if index is None:
+            raise
+        return error
+    except TypeError as error:
+        if index is None:
+            raise
+        raise TypeError(f"image {index} of the list (counted from 0): {error}") from error
 
 
 def _batch(items, what: str) -> tuple[list, bool]:

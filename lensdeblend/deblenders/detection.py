@@ -217,9 +217,12 @@ def background_level(band: Band, galaxies: np.ndarray) -> float:
     if count < _FEWEST_SKY_PIXELS:
         return 0.0
     box = min(_SKY_BOX, *band.data.shape)
-    found = Background2D(
-        band.data, box, mask=~empty, exclude_percentile=90.0, filter_size=1, bkg_estimator=MedianBackground(),
-    )
+    try:
+        level = float(np.median(Background2D(
+            band.data, box, mask=~empty, exclude_percentile=90.0, filter_size=1, bkg_estimator=MedianBackground(),
+        ).background))
+    except ValueError:
+        # In a crowded field no box has a tenth of its pixels empty.
+        level = float(np.median(band.data[empty]))
     error = 1.25 * float(np.median(band.sigma[empty])) / np.sqrt(count)
-    level = float(np.median(found.background))
     return level if abs(level) > 3 * error else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
+from astropy.utils.exceptions import AstropyUserWarning
 
+from lensdeblend.deblenders.failed import FAILED
 from lensdeblend.evaluation.blend_judging import COLUMNS, Answer, judge_fit, judge_galaxies, matched
 from lensdeblend.evaluation.blends import BlendSet, TrueBlend
 from lensdeblend.evaluation.blend_summaries import band_table, detection_table, galaxy_table
@@ -190,7 +193,12 @@ def _runner(method: Deblender, blends: Sequence[TrueBlend], mode: str):
     positions = [blend.all_positions for blend in blends]
 
     def run(places: slice, rng: np.random.Generator) -> list[Deblending]:
-        return deblend(images[places], positions=positions[places] if mode == _GIVEN else None, method=method, seed=rng)
+        with warnings.catch_warnings():
+            # The report tells of them.
+            warnings.filterwarnings("ignore", r"image \d+ of the list .* failed", AstropyUserWarning)
+            return deblend(
+                images[places], positions=positions[places] if mode == _GIVEN else None, method=method, seed=rng
+            )
 
     return run
 
@@ -199,6 +207,9 @@ def _judged(outcome: Deblending | Exception, blend: TrueBlend, mode: str) -> _Ju
     count = len(blend.sources)
     if isinstance(outcome, Exception):
         return _Judged({"galaxies": count, "failure": reason(outcome)})
+    why = [flag.removeprefix(FAILED) for flag in outcome.meta.get("flags", ()) if flag.startswith(FAILED)]
+    if why:
+        return _Judged({"galaxies": count, "failure": why[0]})
     try:
         answer = Answer.of(outcome, blend)
         row = {"galaxies": count, "detections": len(answer.sources), **judge_fit(outcome, answer, blend)}
