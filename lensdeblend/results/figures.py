@@ -143,9 +143,14 @@ def _(result: Simulation):
 def _(result: Deblending):
     bands = list(_bands(result.model))
     galaxies = result.sources[:MAX_GALAXIES]
-    n_panels = 3 + len(galaxies)
-    figure, axes = panels.blank_figure(*_rows_and_columns(len(bands), n_panels), title_lines=1)
-    for row, band in zip(_split(axes, len(bands)), bands):
+    coloured = panels.colour_bands(result.model)
+    n_rows = len(bands) + bool(coloured)
+    n_panels = 3 + len(galaxies) + (n_rows == 1 and result.segmentation is not None)
+    figure, axes = panels.blank_figure(*_rows_and_columns(n_rows, n_panels), title_lines=1)
+    rows = _split(axes, n_rows)
+    if coloured:
+        _draw_colours(rows[0], result, coloured)
+    for row, band in zip(rows[bool(coloured):], bands):
         pick = _picker(band)
         model = pick(result.model)
         image = model if result.image is None else pick(result.image)
@@ -155,7 +160,11 @@ def _(result: Deblending):
         panels.draw_image(remaining[0], image, _titled(title, band), norm=norm)
         panels.draw_compass(remaining[0], image)
         panels.draw_scale_bar(remaining[0])
-        _number_galaxies(remaining.pop(0), result.catalog, Frame.of(image))
+        if band == bands[0]:
+            panels.number_galaxies(remaining[0], result.catalog, Frame.of(image))
+        remaining.pop(0)
+        if n_rows == 1 and result.segmentation is not None:
+            panels.draw_segments(remaining.pop(0), result.segmentation, "segmentation", Frame.of(image))
         panels.draw_image(remaining.pop(0), model, "model", norm=norm)
         panels.draw_residual(remaining.pop(0), pick(result.residual), _residual_title(result.chi2))
         for number, galaxy in enumerate(galaxies, start=1):
@@ -164,6 +173,30 @@ def _(result: Deblending):
     _label_axes(axes)
     figure.suptitle(_galaxies(len(result.sources)), fontsize="medium")
     return figure
+
+
+def _draw_colours(row, result: Deblending, bands: tuple[str, ...]) -> None:
+    """Data, model, segmentation and galaxies in colour."""
+    image = result.model if result.image is None else result.image
+    reference, frame = [image[band] for band in bands], Frame.of(image[bands[-1]])
+    remaining = list(row)
+
+    def colours(of, title: str) -> None:
+        panels.draw_colours(
+            remaining.pop(0), panels.composite([of[band] for band in bands], reference), title, frame
+        )
+
+    colours(image, f"{'model' if result.image is None else 'data'}: {', '.join(bands)} as red, green, blue")
+    panels.number_galaxies(row[0], result.catalog, frame)
+    panels.draw_scale_bar(row[0])
+    colours(result.model, "model")
+    if result.segmentation is not None:
+        panels.draw_segments(remaining.pop(0), result.segmentation, "segmentation", frame)
+    else:
+        _hide([remaining.pop(0)])
+    for number, galaxy in enumerate(result.sources[:MAX_GALAXIES], start=1):
+        colours(galaxy, _numbered(number, len(result.sources)))
+    _hide(remaining)
 
 
 @draw.register
@@ -314,16 +347,6 @@ def _look_at_source(axes, frame: Frame, curves: QTable) -> None:
     middle_x, middle_y = (left + right) / 2, (bottom + top) / 2
     panels.look_at([axes], (middle_x - half, middle_x + half, middle_y - half, middle_y + half))
     axes.set_facecolor(axes.images[0].cmap(0.0))
-
-
-def _number_galaxies(axes, catalog: QTable, frame: Frame) -> None:
-    x, y = frame.position(catalog["x"], catalog["y"])
-    for number, (column, row) in enumerate(zip(x, y), start=1):
-        axes.annotate(
-            str(number), (column, row), xytext=(4, 4), textcoords="offset points", color="white", fontsize="small",
-            path_effects=panels.outline(),
-        )
-    axes.plot(x, y, "+", color=panels.CURVE_COLOUR, markersize=5, scalex=False, scaley=False)
 
 
 def _rows_and_columns(n_bands: int, n_panels: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ Matplotlib is imported only when a figure is made, and never through pyplot, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from lensdeblend.images import pixel_scale
 from lensdeblend.io.wcs import as_fits_wcs
 
 __all__ = [
-    "Frame", "arcsec", "blank_figure", "check_format", "curves_on", "draw_compass", "draw_curves", "draw_image",
-    "draw_map", "draw_residual", "draw_scale_bar", "look_at", "outline", "stretch", "unmasked",
+    "Frame", "arcsec", "blank_figure", "check_format", "colour_bands", "composite", "curves_on", "draw_colours",
+    "draw_compass", "draw_curves", "draw_image", "draw_map", "draw_residual", "draw_scale_bar", "draw_segments",
+    "look_at", "number_galaxies", "outline", "stretch", "unmasked",
 ]
 
 DOTS_PER_INCH = 150
@@ -130,6 +131,61 @@ def draw_image(
     return drawn
 
 
+def colour_bands(images) -> tuple[str, ...]:
+    """Red, green, blue: the last, the middle and the first of three bands or more on one grid; else none."""
+    bands = list(images) if isinstance(images, Mapping) else []
+    if len(bands) < 3 or len({image.data.shape for image in images.values()}) > 1:
+        return ()
+    return bands[-1], bands[len(bands) // 2], bands[0]
+
+
+def composite(images: Sequence[NDData], reference: Sequence[NDData]) -> np.ndarray:
+    """Red, green and blue (ny, nx, 3), by `~astropy.visualization.make_lupton_rgb` (Lupton et al. 2004).
+
+    Parameters
+    ----------
+    images, reference : sequence of NDData
+        Three each, red first, on one grid. Each channel is in units of the noise of ``reference``, whose brightest
+        pixel the stretch is made for, so that composites of one reference can be compared.
+
+    Notes
+    -----
+    Galaxies of equal signal-to-noise in the three bands are grey.
+    """
+    from astropy.visualization import make_lupton_rgb
+
+    noise = [_noise(given, unmasked(given).filled(0.0)) or 1.0 for given in reference]
+    channels = [unmasked(image).filled(0.0) / unit for image, unit in zip(images, noise)]
+    peak = max(float(unmasked(given).filled(0.0).max()) / unit for given, unit in zip(reference, noise))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # astropy divides by an intensity of zero before it looks.
+        return make_lupton_rgb(*channels, stretch=max(0.03 * peak, 4.0), Q=8)
+
+
+def draw_colours(axes, colours: np.ndarray, title: str, frame: Frame):
+    """Draw what `composite` made."""
+    drawn = axes.imshow(colours, origin="lower", extent=frame.extent, interpolation="nearest")
+    _dress(axes, title)
+    return drawn
+
+
+def draw_segments(axes, segmentation, title: str, frame: Frame):
+    """Draw photutils' segmentation, each label in its own colour, the background in black."""
+    from matplotlib.colors import ListedColormap, hsv_to_rgb
+
+    values = np.ma.masked_equal(segmentation.data, 0)
+    count = max(int(segmentation.data.max()), 1)
+    # By the golden ratio, labels that follow each other get hues far apart, however many there are.
+    hues = (0.11 + 0.618034 * np.arange(count)) % 1.0
+    colours = hsv_to_rgb(np.stack([hues, np.full(count, 0.65), np.full(count, 0.95)], 1))
+    drawn = axes.imshow(
+        values, origin="lower", extent=frame.extent, cmap=ListedColormap(colours).with_extremes(bad="black"),
+        interpolation="nearest", vmin=0.5, vmax=count + 0.5,
+    )
+    _dress(axes, title)
+    return drawn
+
+
 def draw_residual(axes, residual: NDData, title: str, *, frame: Frame | None = None):
     """Draw (data - model) / sigma on a diverging map that ends at five sigma."""
     drawn = _draw(
@@ -168,6 +224,17 @@ def curves_on(curves: Table, told_from: NDData, image: NDData) -> Table:
         there = np.stack(own.world_to_pixel(wcs.pixel_to_world(*pixels))) - end
         moved[x], moved[y] = there * _scale(image) * u.arcsec
     return moved
+
+
+def number_galaxies(axes, catalog: Table, frame: Frame) -> None:
+    """Mark the galaxies of a catalogue and number them from 1."""
+    x, y = frame.position(catalog["x"], catalog["y"])
+    for number, (column, row) in enumerate(zip(x, y), start=1):
+        axes.annotate(
+            str(number), (column, row), xytext=(4, 4), textcoords="offset points", color="white", fontsize="small",
+            path_effects=outline(),
+        )
+    axes.plot(x, y, "+", color=CURVE_COLOUR, markersize=5, scalex=False, scaley=False)
 
 
 def draw_compass(axes, image: NDData) -> None:
@@ -234,10 +301,14 @@ def _draw(axes, values, title: str, frame: Frame, *, colours: str, **scaling):
     drawn = axes.imshow(
         values, origin="lower", extent=frame.extent, cmap=colour_map, interpolation="nearest", **scaling
     )
+    _dress(axes, title)
+    return drawn
+
+
+def _dress(axes, title: str) -> None:
     axes.set_title(title, fontsize="medium")
     axes.tick_params(labelsize="small")
     axes.locator_params(nbins=6, steps=[1, 2, 5, 10])
-    return drawn
 
 
 def _colour_bar(axes, drawn, label: str, **options):
