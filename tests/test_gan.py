@@ -48,7 +48,9 @@ def blend(shape=(64, 64), colours=(1.0, 1.5, 2.0), unit=1.0, noise=0.1, width=1.
 def weights(tmp_path_factory):
     folder, paths = tmp_path_factory.mktemp("weights"), {}
     domains = {
-        "sum": {"pixels": 64, "bands": 3, "galaxies": [2, 6], "psf_fwhm": [2.0, 5.0]},
+        "sum": {
+            "pixels": 64, "smallest": 44, "bands": 3, "alone": True, "galaxies": [2, 6], "psf_fwhm": [2.0, 5.0],
+        },
         "maximum": {"pixels": 80, "bands": 3, "galaxies": [2, 2]},
     }
     for rule, domain in domains.items():
@@ -160,12 +162,12 @@ class TestDomain:
         return [flag for flag in flags if "out_of_domain" in flag]
 
     def test_within(self, weights):
-        assert not self.flags(weights, blend())
+        assert not self.flags(weights, blend()) and not self.flags(weights, blend()["g"])
         assert not self.flags(weights, blend((80, 80)), kind=GanPaper)
 
     @pytest.mark.parametrize("images, said", [
-        (blend(width=4.0), "PSF FWHM of 8.4"), (blend((50, 50)), "50 x 50 pixels, trained on 64"),
-        (blend()["g"], "groups of 3"), ({**blend(), "z": blend()["i"]}, "groups of 3"),
+        (blend(width=4.0), "PSF FWHM of 8.4"), (blend((39, 50)), "50 x 39 pixels, trained on 64"),
+        ({**blend(), "z": blend()["i"]}, "groups of 3"),
     ])
     def test_beyond(self, weights, images, said):
         flag, = self.flags(weights, images)
@@ -267,6 +269,12 @@ class TestPublishedPairs:
             apart = (centre - other).abs() * 424 / 80
             assert bool((apart > 9.9).all()) and bool((apart < 50.1).all())
 
+    def test_the_second_is_magnified(self, pairs):
+        one, other = (PublishedPairs(pairs.pictures, scale=(s, s)).draw(12, 2).truth for s in (1.0, 2.0))
+        torch.testing.assert_close(other[::2], one[::2])
+        areas = [(image[1::2, 0] > 0.5).sum((1, 2)) for image in (one, other)]
+        assert 3 < float((areas[1] / areas[0]).median()) < 5
+
     def test_seeds(self, pairs):
         one, again, other = pairs.draw(3, (1, 2)), pairs.draw(3, (1, 2)), pairs.draw(3, (1, 3))
         assert len(one.truth) == 3 and torch.equal(one.truth, again.truth)
@@ -274,6 +282,7 @@ class TestPublishedPairs:
 
     @pytest.mark.parametrize("options, said", [
         ({"crop": (0.0, 1.0)}, "crop"), ({"crop": (0.9, 0.5)}, "crop"), ({"offset": (0.2, 0.6)}, "offset"),
+        ({"scale": (0.0, 1.0)}, "scale"),
     ])
     def test_bad_options(self, pairs, options, said):
         with pytest.raises(ValueError, match=said):
@@ -307,7 +316,7 @@ class TestBlendSums:
         peak = float(both.max())
         torch.testing.assert_close(both, batch.clean[::2], atol=1e-5 * peak, rtol=0)
         left = batch.seen.image - batch.clean
-        assert float(left.std()) == pytest.approx(1, abs=0.02) and float(batch.truth.min()) > -1e-5 * peak
+        assert float(left[left != 0].std()) == pytest.approx(1, abs=0.02) and float(batch.truth.min()) > -1e-5 * peak
 
     def test_galaxies_are_where_it_says_and_as_bright(self, galaxies):
         known = {"count": Fixed(2), "radius": Fixed(2.0), "psf_fwhm": Fixed(3.0), "snr": Fixed(50.0),
@@ -325,6 +334,14 @@ class TestBlendSums:
         off = torch.hypot(x - batch.seen.center[:, 0], y - batch.seen.center[:, 1])
         # Told positions are off by 0.3 pixels along each axis.
         assert float(off.max()) < 1.5
+
+    def test_bands_alone_and_frames_that_are_not_full(self, galaxies):
+        batch = BlendSums(galaxies).draw(80, 4)
+        alone = (batch.seen.image[:, 0] == batch.seen.image[:, 2]).flatten(1).all(1)
+        empty = (batch.seen.image == 0).flatten(1).any(1)
+        assert 4 < int(alone.sum()) < 40 and 12 < int(empty.sum()) < 56
+        assert torch.equal(batch.truth[alone][:, 0], batch.truth[alone][:, 1])
+        assert not batch.truth[batch.seen.image == 0].any() and not batch.clean[batch.seen.image == 0].any()
 
     def test_neighbours_and_seeds(self, galaxies):
         stream = BlendSums(galaxies)

@@ -45,7 +45,7 @@ def drawn(
     network: Generator, shown: Channels, positions: np.ndarray, levels: Sequence[float], *, pixels: int, batch: int,
     orientations: Sequence[Orientation], device: str,
 ) -> np.ndarray:
-    """The galaxies as the network draws them, in the unit of each band, (n, channels, ny, nx); nowhere negative.
+    """The galaxies as the network draws them, in the unit of each band, (n, channels, ny, nx).
 
     Each is drawn in a frame of ``pixels`` a side that holds it, and is 0 beyond.
     """
@@ -73,7 +73,9 @@ def drawn(
         for i, corner, galaxy in zip(part, corners, galaxies):
             own, frame = _overlapping(corner, (ny, nx), pixels)
             images[(i, slice(None), *own)] = galaxy[(slice(None), *frame)]
-    return images.clip(0) * np.array(units)[:, None, None]
+    # A share of the data has its noise, which would no longer be zero in the mean.
+    images = images if network.rule == "maximum" else images.clip(0)
+    return images * np.array(units)[:, None, None]
 
 
 def _units(shown: Channels, levels: Sequence[float], rule: str) -> list[float]:
@@ -148,11 +150,11 @@ def _turned(seen: Overlap, orientation: Orientation) -> Overlap:
 def outside(blend: Blend, positions: np.ndarray, domain: Mapping, rule: str) -> list[str]:
     """Flags that say in what a blend differs from those of a card's ``domain``."""
     flags, pixels, bands = [], domain["pixels"], domain["bands"]
-    threes = [shown for shown in channels(blend, bands) if len(set(shown.numbers)) == bands]
-    if bands * len(threes) != len(blend.bands):
+    groups = channels(blend, bands)
+    if any(len(set(shown.numbers)) != bands for shown in groups) and not (domain.get("alone") and len(groups) == 1):
         flags.append(f"out_of_domain: bands that were not shown in groups of {bands} on one grid, as in training")
-    small, large = min(blend.shape), max(blend.shape)
-    if small < (1 - _MARGIN) * pixels or (rule == "maximum" and large > (1 + _MARGIN) * pixels):
+    small, large, least = min(blend.shape), max(blend.shape), domain.get("smallest", pixels)
+    if small < (1 - _MARGIN) * least or (rule == "maximum" and large > (1 + _MARGIN) * pixels):
         flags.append(f"out_of_domain: {blend.shape[1]} x {blend.shape[0]} pixels, trained on {pixels} a side")
     if "psf_fwhm" in domain:
         low, high = domain["psf_fwhm"]

@@ -84,9 +84,12 @@ class BlendData:
         """What blends span, as a card tells it."""
         if self.rule == "maximum":
             return {"pixels": self.pixels, "bands": _BANDS, "galaxies": [2, 2]}
-        from lensdeblend.training.blend_sums import ranges
+        from lensdeblend.training.blend_sums import SMALLEST, ranges
 
-        return {"pixels": self.pixels, "bands": _BANDS, **ranges(self.all_priors)}
+        smallest = min(SMALLEST, self.pixels)
+        return {
+            "pixels": self.pixels, "smallest": smallest, "bands": _BANDS, "alone": True, **ranges(self.all_priors),
+        }
 
     def priors_as_text(self) -> dict[str, str]:
         """Each prior as text."""

@@ -49,11 +49,13 @@ class PublishedPairs:
         Least and largest side of what is cut from the middle of the pictures, 1 being all of it.
     offset : tuple of two floats
         Least and largest offset of the second galaxy along each axis, in sides of the picture.
+    scale : tuple of two floats
+        By how much the second picture is magnified, drawn evenly in the logarithm.
     """
 
     def __init__(
         self, pictures: Tensor, *, pixels: int = 80, crop: tuple[float, float] = (1.0, 1.0),
-        offset: tuple[float, float] = (10 / 424, 50 / 424),
+        offset: tuple[float, float] = (10 / 424, 50 / 424), scale: tuple[float, float] = (1.0, 1.0),
     ):
         if len(pictures) < 2:
             raise ValueError(f"a blend needs two pictures; there are {len(pictures)}")
@@ -61,7 +63,10 @@ class PublishedPairs:
             raise ValueError(f"crop must be two sides within 0 and 1; got {crop!r}")
         if not 0 <= offset[0] <= offset[1] <= 0.5:
             raise ValueError(f"offset must be two numbers from 0 to 0.5; got {offset!r}")
-        self.pictures, self.pixels, self.crop, self.offset = pictures, pixels, tuple(crop), tuple(offset)
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"scale must be two positive numbers; got {scale!r}")
+        self.pictures, self.pixels = pictures, pixels
+        self.crop, self.offset, self.scale = tuple(crop), tuple(offset), tuple(scale)
 
     def draw(self, count: int, seed: int | tuple[int, ...], device: str | torch.device = "cpu") -> BlendPairs:
         """``count`` galaxies of half as many blends, both of each one after the other; the same seed gives the same."""
@@ -73,9 +78,11 @@ class PublishedPairs:
         shift = rng.uniform(*self.offset, (pairs, 2)) * rng.choice([-1.0, 1.0], (pairs, 2))
         angles = np.stack([rng.integers(4, size=pairs) * math.pi / 2, rng.uniform(0, 2 * math.pi, pairs)], 1)
         mirrored = rng.choice([-1.0, 1.0], (pairs, 2))
+        scales = np.stack([np.ones(pairs), np.exp(rng.uniform(*np.log(self.scale), pairs))], 1)
         shifts = np.stack([np.zeros((pairs, 2)), shift], 1)
         chosen = torch.as_tensor(np.stack([first, second], 1).ravel())
-        galaxies = self._placed(chosen, crop.repeat(2), shifts.reshape(-1, 2), angles.ravel(), mirrored.ravel())
+        each = shifts.reshape(-1, 2), angles.ravel(), mirrored.ravel(), scales.ravel()
+        galaxies = self._placed(chosen, crop.repeat(2), *each)
         galaxies = galaxies.unflatten(0, (pairs, 2)).to(device)
         blend = galaxies.amax(1)
         centers = (self.pixels - 1) / 2 + torch.as_tensor(shifts / crop[:, None, None] * self.pixels, dtype=blend.dtype)
@@ -86,12 +93,15 @@ class PublishedPairs:
         cut = [part[:count] for part in (seen.image, seen.sigma, seen.psf_fwhm, seen.center, seen.others)]
         return BlendPairs(Overlap(*cut), galaxies.flatten(0, 1)[:count], image[:count])
 
-    def _placed(self, chosen: Tensor, crop, shift, angle, mirror) -> Tensor:
-        """The pictures through the map from the frame's pixels to theirs: shift, turn, mirror."""
-        crop, angle, mirror = (torch.as_tensor(part, dtype=torch.float32) for part in (crop, angle, mirror))
+    def _placed(self, chosen: Tensor, crop, shift, angle, mirror, scale) -> Tensor:
+        """The pictures through the map from the frame's pixels to theirs: shift, turn, mirror, shrink."""
+        crop, angle, mirror, scale = (
+            torch.as_tensor(part, dtype=torch.float32) for part in (crop, angle, mirror, scale)
+        )
         shift = torch.as_tensor(2 * shift, dtype=torch.float32)
         cos, sin = torch.cos(angle), torch.sin(angle)
         turn = torch.stack([torch.stack([mirror * cos, mirror * sin], 1), torch.stack([-sin, cos], 1)], 1)
+        turn = turn / scale[:, None, None]
         theta = torch.cat([turn * crop[:, None, None], -turn @ shift[:, :, None]], 2)
         side = _POINTS * self.pixels
         grid = affine_grid(theta, [len(chosen), 1, side, side], align_corners=False)

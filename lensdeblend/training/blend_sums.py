@@ -18,7 +18,7 @@ from lensdeblend.training.blend_pairs import BlendPairs
 from lensdeblend.training.sources import Parametric, read_galaxies, sources
 from lensdeblend.training.sources.galaxies import SPLITS
 
-__all__ = ["PRIORS", "BlendSums", "Stamps", "ranges", "stamps"]
+__all__ = ["PRIORS", "SMALLEST", "BlendSums", "Stamps", "ranges", "stamps"]
 
 #: Number of galaxies; distance of each from its nearest neighbour, half-light radii and the PSF's width, in pixels;
 #: signal to noise of a matched filter in a band; magnitudes of a band over their mean.
@@ -37,6 +37,10 @@ _HALF_KERNEL = 15
 _FEWEST_PIXELS_TO_EDGE = 3.0
 # Of given positions, pixels along each axis.
 _POSITION_ERROR = 0.3
+# Shares of blends of one band, shown in place of all three, and of blends smaller than the frame, 0 beyond.
+_ALONE, _SMALLER = 0.25, 0.4
+#: Pixels of those, at least.
+SMALLEST = 44
 _DRAWS_FOR_RANGES = 20000
 
 
@@ -136,7 +140,9 @@ class BlendSums:
         rng = np.random.default_rng(seed)
         blends = -(-count // 2)
         numbers = np.asarray(self.priors["count"].draw(rng, blends), int)
-        places = [self._places(number, rng) for number in numbers]
+        smallest = min(SMALLEST, self.pixels)
+        sizes = np.where(rng.random(blends) < _SMALLER, rng.integers(smallest, self.pixels + 1, blends), self.pixels)
+        places = [self._places(number, size, rng) for number, size in zip(numbers, sizes)]
         fwhm = np.asarray(self.priors["psf_fwhm"].draw(rng, blends), float)
         light = self._light(numbers, places, fwhm, rng).to(device)
         # The first two of each blend are to be drawn; of the others only the sum is seen.
@@ -144,29 +150,36 @@ class BlendSums:
         order = np.concatenate([np.minimum(np.arange(number), 2) for number in numbers])
         grouped = light.new_zeros((blends * 3, *light.shape[1:]))
         grouped.index_add_(0, (3 * of + torch.as_tensor(order)).to(device), light)
-        seen = self._blurred(grouped.unflatten(0, (blends, 3)), fwhm, rng, device)
-        clean = seen.sum(1)
+        parts = self._blurred(grouped.unflatten(0, (blends, 3)), fwhm, rng, device)
         generator = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-        image = clean + torch.randn(clean.shape, generator=generator, device=device)
+        noise = torch.randn(parts[:, :1].shape, generator=generator, device=device)
+        alone = torch.as_tensor(rng.random(blends) < _ALONE, device=device)[:, None, None, None, None]
+        within = self._within(sizes).to(device)[:, None, None]
+        parts, noise = (torch.where(alone, part[:, :, :1], part) * within for part in (parts, noise))
+        clean = parts.sum(1)
         centers, others = self._told(places, rng, device)
-        twice = image.repeat_interleave(2, 0)[:count]
-        sigma = twice.new_ones(count, _BANDS)
-        width = torch.as_tensor(fwhm.repeat(2)[:count], dtype=twice.dtype, device=device)
-        return BlendPairs(
-            Overlap(twice, sigma, width, centers[:count], others[:count]), seen[:, :2].flatten(0, 1)[:count],
-            clean.repeat_interleave(2, 0)[:count],
-        )
+        image, clean = ((clean + extra).repeat_interleave(2, 0)[:count] for extra in (noise[:, 0], 0))
+        width = torch.as_tensor(fwhm.repeat(2)[:count], dtype=image.dtype, device=device)
+        seen = Overlap(image, torch.ones_like(image[:, :, 0, 0]), width, centers[:count], others[:count])
+        return BlendPairs(seen, parts[:, :2].flatten(0, 1)[:count], clean)
 
-    def _places(self, number: int, rng: np.random.Generator) -> np.ndarray:
-        """(number, 2), x and y; the group lies anywhere, its galaxies inside of the frame."""
+    def _within(self, sizes: np.ndarray) -> Tensor:
+        """(blends, n, n): 1 in the middle of the frame, ``sizes`` pixels a side, else 0."""
+        first, steps = (self.pixels - sizes) // 2, np.arange(self.pixels)
+        line = (steps >= first[:, None]) & (steps < (first + sizes)[:, None])
+        return torch.as_tensor(line[:, :, None] & line[:, None, :], dtype=torch.float32)
+
+    def _places(self, number: int, size: int, rng: np.random.Generator) -> np.ndarray:
+        """(number, 2), x and y; the group lies anywhere, its galaxies within ``size`` pixels in the frame's middle."""
         places = np.zeros((1, 2))
         while len(places) < number:
             distance, angle = self.priors["separation"].draw(rng), rng.uniform(0, 2 * np.pi)
             candidate = places[rng.integers(len(places))] + distance * np.array([np.cos(angle), np.sin(angle)])
             if np.hypot(*(places - candidate).T).min() >= distance - 1e-9:
                 places = np.vstack([places, candidate])
-        middle = (self.pixels - 1) / 2 + rng.uniform(-0.25, 0.25, 2) * self.pixels
-        inside = _FEWEST_PIXELS_TO_EDGE, self.pixels - 1 - _FEWEST_PIXELS_TO_EDGE
+        middle = (self.pixels - 1) / 2 + rng.uniform(-0.25, 0.25, 2) * size
+        first = (self.pixels - size) // 2
+        inside = first + _FEWEST_PIXELS_TO_EDGE, first + size - 1 - _FEWEST_PIXELS_TO_EDGE
         return np.clip(rng.permutation(places - places.mean(0)) + middle, *inside)
 
     def _light(self, numbers, places, fwhm, rng: np.random.Generator) -> Tensor:
