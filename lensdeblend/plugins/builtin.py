@@ -94,6 +94,13 @@ def lensdeblend_deblenders():
         reference="1996A&AS..117..393B",
     )
     yield Method(
+        name="lens",
+        target="lensdeblend.deblenders.lens:Lens",
+        summary="The lens galaxy apart from the arcs around it, by the lens equation",
+        requires=("torch", "photutils"),
+        reference="2006ApJ...638..703B",
+    )
+    yield Method(
         name="scarlet",
         target="lensdeblend.deblenders.scarlet:Scarlet",
         summary="scarlet2, to compare with: free images or Sérsics times fluxes by band, by gradient descent in jax",
@@ -106,4 +113,11 @@ def lensdeblend_deblenders():
         summary="The deblender of the Rubin Observatory, to compare with: monotonic images times fluxes by band",
         requires=("lsst.scarlet.lite @ git+https://github.com/lsst/scarlet_lite", "photutils", "skimage"),
         reference="2018A&C....24..129M",
+    )
+    yield Method(
+        name="gan-paper",
+        target="lensdeblend.deblenders.gan:GanPaper",
+        summary="The published setting of the GAN: two galaxies in a colour picture, the brighter of two pixels",
+        requires=("torch", "photutils", "safetensors"),
+        reference="2019MNRAS.485.2617R",
     )
