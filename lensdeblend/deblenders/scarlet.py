@@ -74,9 +74,9 @@ class Scarlet(Deblender):
     and neighbours the more, the longer the descent; networks as priors, which its authors suggest against that, are not
     used here. Fluxes are those of the model; it has no errors short of sampling, so ``flux_err`` is NaN. Centres,
     ellipticities and radii are by second moments of the model before the PSF. ``chi2`` counts the fluxes as fitted
-    numbers, not the shapes. Each new number of galaxies, and each new size, is compiled anew: seconds. Flags of a
-    galaxy: ``no flux``, ``at the edge``, ``off the image``; of the whole, in ``meta["flags"]``: ``nothing found``,
-    ``not converged``, ``poor fit``.
+    numbers, not the shapes. Every blend is compiled anew, which takes most of the time, and jax keeps what it compiled:
+    in long runs, call ``jax.clear_caches()`` now and then. Flags of a galaxy: ``no flux``, ``at the edge``, ``off the
+    image``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor fit``.
 
     References
     ----------
@@ -189,7 +189,9 @@ def _sersic(observation):
 
     size = 1 / np.sqrt(2 * np.pi * float(observation.frame.psf().max()))
     side = min(2 * int(np.ceil(10 * size)) + 1, 2 * max(observation.frame.bbox.spatial.shape) + 1)
-    return SersicMorphology(jnp.array(1.0), jnp.array(size), jnp.array([0.01, 0.01]), shape=(side, side))
+    # Without their type, jax would compile every step anew until it has seen the types that come out.
+    index, size, ellipticity = (jnp.array(start, jnp.float32) for start in (1.0, size, [0.01, 0.01]))
+    return SersicMorphology(index, size, ellipticity, shape=(side, side))
 
 
 def _pixels(observation, center):
