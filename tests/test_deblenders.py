@@ -12,7 +12,11 @@ from lensdeblend.deblenders.photutils import Photutils
 from lensdeblend.images import prepare
 from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
 
-NAMES = [row["name"] for row in methods("deblender") if row["distribution"] == "lensdeblend" and row["available"]]
+NAMES = [
+    row["name"] for row in methods("deblender")
+    # That one takes images of lenses only.
+    if row["distribution"] == "lensdeblend" and row["available"] and row["name"] != "lens"
+]
 POSITIONS = np.array([[16.0, 24.0], [30.0, 25.0], [24.0, 38.0]])
 FLUXES = np.array([300.0, 200.0, 100.0])
 

@@ -94,6 +94,13 @@ def lensdeblend_deblenders():
         reference="1996A&AS..117..393B",
     )
     yield Method(
+        name="lens",
+        target="lensdeblend.deblenders.lens:Lens",
+        summary="The lens galaxy apart from the arcs around it, by the lens equation",
+        requires=("torch", "photutils"),
+        reference="2006ApJ...638..703B",
+    )
+    yield Method(
         name="scarlet",
         target="lensdeblend.deblenders.scarlet:Scarlet",
         summary="scarlet2, to compare with: free images or Sérsics times fluxes by band, by gradient descent in jax",

@@ -39,9 +39,9 @@ from lensdeblend.reconstructors.fitting import LensFit, fit_lens, is_good, light
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.reconstructors.posterior_samples import hamiltonian_samples, laplace_samples
 from lensdeblend.reconstructors.proposals import proposed_starts
-from lensdeblend.reconstructors.starts import LensLight, find_lens_light
+from lensdeblend.reconstructors.starts import LensLight, find_lens_light, given_lens_light
 from lensdeblend.reconstructors.view import View
-from lensdeblend.results import Reconstruction
+from lensdeblend.results import Deblending, Reconstruction
 
 __all__ = ["Forward"]
 
@@ -61,6 +61,9 @@ class Forward(Reconstructor):
         three sigma above 1 and the Bayesian information criterion improves by more than 10.
     lens_light : {"auto", 0, 1, 2}
         Sérsic components of the lens galaxy; ``"auto"`` chooses by the same rule.
+    light : `~lensdeblend.results.Deblending` or None
+        Of this image, its first source the lens galaxy, as the deblender ``lens`` gives it: the lens light begins as
+        Sérsics that look like it, and is fitted further with all the rest. For one image, not for bands.
     start : {"auto", "blind", "posterior"}
         Where the fit begins: from random lenses that the arcs allow (``"blind"``), or from samples of the method
         ``posterior`` (Papamakarios & Murray 2016arXiv160506376P), and from the random ones only where these end in a
@@ -127,6 +130,7 @@ class Forward(Reconstructor):
 
     sources: Literal["auto", 1, 2] = "auto"
     lens_light: Literal["auto", 0, 1, 2] = "auto"
+    light: Deblending | None = None
     start: Literal["auto", "blind", "posterior"] = "auto"
     draws: int = 256
     starts: int = 12
@@ -143,6 +147,11 @@ class Forward(Reconstructor):
     def __post_init__(self):
         _one_of("sources", self.sources, ("auto", 1, 2))
         _one_of("lens_light", self.lens_light, ("auto", 0, 1, 2))
+        if self.light is not None:
+            if not (isinstance(self.light, Deblending) and self.light.sources):
+                raise ValueError(f"light must be a Deblending with a source, or None; got {type(self.light).__name__}")
+            if self.lens_light != "auto":
+                raise ValueError(f"light says what lens light there is: leave lens_light={self.lens_light!r} out")
         _one_of("start", self.start, ("auto", "blind", "posterior"))
         _one_of("posterior", self.posterior, ("laplace", "hmc"))
         _one_of("band_shapes", self.band_shapes, ("shared", "separate"))
@@ -174,6 +183,8 @@ class Forward(Reconstructor):
             For an image with fewer unmasked pixels than a fit needs, or none above 0, and for bands whose WCS do not
             show the same sky.
         """
+        if self.light is not None:
+            self._check_light(image)
         if isinstance(image, Mapping):
             return self._reconstruct_bands(image, rng)
         with torch.no_grad(), single_thread():
@@ -184,6 +195,13 @@ class Forward(Reconstructor):
                     view = view.lit(light_in_frame(fit))
                     fit = sharpen(view.frame, fit.model, fit.parameters[None], self._priors)
             return dress(view, fit, self._samples(fit, view.frame.weighted_data, rng))
+
+    def _check_light(self, image: Image) -> None:
+        if isinstance(image, Mapping) or isinstance(self.light.model, Mapping):
+            raise ValueError("light is for one image: leave it out for bands")
+        shape = self.light.sources[0].data.shape
+        if shape != image.data.shape:
+            raise ValueError(f"light is of an image of {shape} pixels, this one has {image.data.shape}")
 
     def _reconstruct_bands(self, images: Mapping[str, NDData], rng: np.random.Generator) -> Reconstruction:
         def larger(parameters, model):
@@ -206,7 +224,10 @@ class Forward(Reconstructor):
     def _best(self, frame: Frame, rng: np.random.Generator) -> LensFit:
         """Fit, and add components while the data ask for them."""
         sources = 1 if self.sources == "auto" else self.sources
-        if self.lens_light == "auto":
+        if self.light is not None:
+            light = given_lens_light(frame, np.asarray(self.light.sources[0].data, dtype=float))
+            best = self._fit(frame, SersicLens(sources, light.components), rng, light)
+        elif self.lens_light == "auto":
             best = self._fewest_lights(frame, sources, rng)
         else:
             best = self._fit(frame, SersicLens(sources, self.lens_light), rng)

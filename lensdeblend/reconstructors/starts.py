@@ -19,7 +19,7 @@ from lensdeblend.reconstructors.frame import Frame
 
 __all__ = [
     "Arcs", "LensLight", "blurred_data", "blurred_lens", "bounds", "bounds_on", "clipped_light", "draw_starts",
-    "find_arcs", "find_lens_light", "fit_lens_light", "rank_starts",
+    "find_arcs", "find_lens_light", "fit_lens_light", "given_lens_light", "rank_starts",
 ]
 
 _LIGHT_CENTER_PIXELS = 4
@@ -195,6 +195,19 @@ def fit_lens_light(frame: Frame, count: int, first: LensLight | None = None) -> 
         np.concatenate([core, halo]),
     ]
     return min((clipped_light(frame, b) for b in begins), key=lambda fit: clipped_chi2(frame, fit.image))
+
+
+def given_lens_light(frame: Frame, image: np.ndarray) -> LensLight:
+    """One component that looks like ``image``, the lens galaxy alone, or two where one leaves too much of it."""
+    row, column = frame.corner
+    ny, nx = frame.grid.shape
+    alone = frame.with_data(torch.as_tensor(image[row:row + ny, column:column + nx]).to(frame.data)).single()
+    one = fit_lens_light(alone, 1)
+    left = clipped_chi2(alone, one.image)
+    if left < _SECOND_LIGHT_GAIN:
+        return one
+    two = fit_lens_light(alone, 2, first=one)
+    return two if left - clipped_chi2(alone, two.image) > _SECOND_LIGHT_GAIN else one
 
 
 def clipped_chi2(frame: Frame, image: Tensor, where: Tensor | None = None) -> float:
