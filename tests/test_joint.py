@@ -286,3 +286,38 @@ def test_a_batch_gives_what_each_blend_gives_alone():
             off = (one.catalog[name] - alone.catalog[name]) / alone.catalog[f"{name}_err"]
             assert np.abs(off).max() < 0.1, name
         assert one.chi2 == pytest.approx(alone.chi2, abs=1e-4)
+
+
+def test_a_star_is_a_point_and_a_galaxy_is_not():
+    star = Sersic(400.0, 0.004 * u.arcsec, 0.5, center_x=-0.5 * u.arcsec)
+    scene = Scene(sources=[Galaxy((star,)), galaxy(28.5, 23.5, 300.0, 0.5)])
+    image = simulate(scene, observation(), method="galsim", seed=1).image
+    rows = deblend(image, positions=[(21.0, 23.5), (28.5, 23.5)], seed=1).catalog
+    assert rows["radius"][0] == 0 and np.isnan(rows["e1_err"][0]) and rows["e1"][0] == 0
+    assert rows["radius"][1] > 0.3 * u.arcsec and np.isfinite(rows["e1_err"][1])
+    np.testing.assert_allclose(rows["flux"].value, [400.0, 300.0], atol=4 * rows["flux_err"].value.max())
+
+
+def test_a_neighbour_that_a_galaxy_has_swallowed_is_found():
+    """Closer than the PSF is wide: one galaxy leaves no peak in the residual."""
+    scene = Scene(sources=[galaxy(22.5, 23.5, 800.0, 0.3), galaxy(25.2, 23.5, 500.0, 0.3)])
+    image = simulate(scene, observation(), method="galsim", seed=1).image
+    assert len(deblend(image, method=Joint(new_galaxies=0), seed=1).catalog) == 1
+    rows = deblend(image, seed=1).catalog
+    assert len(rows) == 2
+    rows.sort("x")
+    np.testing.assert_allclose(rows["x"], [22.5, 25.2], atol=0.2)
+    assert np.all(np.abs(rows["flux"].value - [800.0, 500.0]) < 4 * rows["flux_err"].value)
+
+
+def test_no_galaxy_is_more_elliptical_than_can_be_drawn():
+    """An image that no ellipse fits: a streak of stars along the diagonal."""
+    stars = [
+        Galaxy((Sersic(200.0, 0.004 * u.arcsec, 0.5, center_x=k * u.arcsec, center_y=k * u.arcsec),))
+        for k in np.linspace(-1.5, 1.5, 9)
+    ]
+    image = simulate(Scene(sources=stars), observation(), method="galsim", seed=1).image
+    row, = deblend(image, positions=[(23.5, 23.5)], seed=1).catalog
+    assert np.hypot(row["e1"], row["e2"]) <= 0.851
+    assert row["flux_err"].value > 0.1 and row["e2_err"] > 1e-4
+    assert "at a bound: ellipticity" in row["flags"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from lensdeblend.lensing.blend import BlendProblem
 from lensdeblend.lensing.fourier import GalaxyLayout
 from lensdeblend.lensing.least_squares import Fit, descend
 
-__all__ = ["BlendFit", "Priors", "fit_blends"]
+__all__ = ["BlendFit", "Priors", "covariance_of", "fit_blends"]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ _DISC = (1.0,)
 _DISC_GROWS, _BULGE_OF_DISC = 1.1, 0.5
 _FARTHEST_MOVE = 3.0
 _SMALLEST, _LARGEST_OF_FRAME = 0.05, 0.5
+# Pixels, and share of the flux that may be larger in a point.
+_UNRESOLVED, _RESOLVED_SHARE = 0.5, 0.02
 _MOST_ELLIPTICAL = 0.85
 # How many blends are fitted at once.
 _TOGETHER, _TOGETHER_ON_GPU = 4, 128
@@ -52,7 +55,7 @@ class BlendFit:
     """The galaxies as they were found.
 
     ``images`` are one array a band, (galaxies, ny, nx); ``fluxes`` (bands, components); ``covariance`` is over
-    parameters and fluxes, band by band.
+    parameters and fluxes, band by band. ``problem`` and ``solution``: the same as tensors, in units of the noise.
     """
 
     blend: Blend
@@ -65,6 +68,8 @@ class BlendFit:
     objective: float
     converged: bool
     at_bounds: tuple[tuple[str, ...], ...]
+    problem: BlendProblem
+    solution: Fit
 
     def __len__(self) -> int:
         return len(self.layout)
@@ -115,6 +120,7 @@ def fit_blends(
             own, alone = stack.some([k]), (problem.some(_index([k], stack)), fit.keep(_index([k], stack)))
             if select:
                 alone = _selected(own, *alone, places[[k]], priors)
+            alone = _with_points(own, *alone, places[[k]], priors)
             found[i] = _told(own, *alone)
     return found
 
@@ -167,10 +173,22 @@ def _fitted(
     problem = replace(problem, fold=fold)
     start = torch.as_tensor(begin, dtype=torch.float32, device=stack.device).clamp(lower, upper)
     fit = descend(
-        problem, start, lower, upper, iterations=iterations, tolerance=tolerance, some=problem.some
+        problem, start, lower, upper, iterations=iterations, tolerance=tolerance, some=problem.some,
+        within=partial(_rounded, layout),
     )
     log.debug("%d x %d galaxies: objectives %s", len(stack), len(layout), fit.objective.tolist())
     return problem, fit
+
+
+def _rounded(layout: GalaxyLayout, parameters: Tensor) -> Tensor:
+    """With no galaxy more elliptical than allowed."""
+    owned = [g for g in range(len(layout)) if layout.places["e1"][g] < len(layout.names)]
+    columns = [[layout.places[key][g] for g in owned] for key in ("e1", "e2")]
+    shapes = parameters[:, columns]
+    shrunk = (_MOST_ELLIPTICAL / shapes.square().sum(1, keepdim=True).sqrt().clamp_min(1e-9)).clamp_max(1.0)
+    parameters = parameters.clone()
+    parameters[:, columns] = shapes * shrunk
+    return parameters
 
 
 def _problem(stack: Stack, layout: GalaxyLayout, positions: np.ndarray, priors: Priors):
@@ -238,7 +256,7 @@ def _selected(stack: Stack, problem: BlendProblem, fit: Fit, positions, priors) 
     layout = problem.layout
     size, count = len(layout.names), len(layout.galaxy)
     fluxes = fit.amplitudes[0].cpu().double().numpy().reshape(-1, count)
-    covariance = _covariance(fit)
+    covariance = covariance_of(fit)
     penalty = 2.0 * (1 + stack.units.shape[1])
     kept: list[tuple[float | None, ...]] = []
     places: list[int] = []
@@ -259,6 +277,13 @@ def _selected(stack: Stack, problem: BlendProblem, fit: Fit, positions, priors) 
         places += [own[i] for i in needed]
     if len(places) == count:
         return problem, fit
+    return _fitted(
+        stack, *_smaller(layout, fit, kept, places), positions, priors, iterations=12, tolerance=0.1
+    )
+
+
+def _smaller(layout: GalaxyLayout, fit: Fit, kept: Sequence[tuple], places: Sequence[int]):
+    """Galaxies of the ``kept`` components, each at one of the old ``places``, and where these were."""
     smaller = GalaxyLayout(tuple(kept))
     old = fit.parameters[0].cpu().double().numpy()
     begin = np.zeros(len(smaller.names))
@@ -270,11 +295,34 @@ def _selected(stack: Stack, problem: BlendProblem, fit: Fit, positions, priors) 
         for key in ("log_radius", "log_n"):
             if smaller.places[key][c] < len(begin):
                 begin[smaller.places[key][c]] = old[layout.places[key][place]]
-    return _fitted(stack, smaller, begin[None], positions, priors, iterations=12, tolerance=0.1)
+    return smaller, begin[None]
 
 
-def _covariance(fit: Fit) -> np.ndarray:
-    """Of parameters and fluxes; fluxes held at zero have none."""
+def _with_points(stack: Stack, problem: BlendProblem, fit: Fit, positions, priors) -> tuple[BlendProblem, Fit]:
+    """Galaxies whose light is all unresolved as points, if the data do as well with that."""
+    layout = problem.layout
+    count = len(layout.galaxy)
+    fluxes = fit.amplitudes[0].cpu().double().numpy().reshape(-1, count).clip(0).sum(0)
+    parameters = fit.parameters[0].cpu().double().numpy()
+    kept: list[tuple[float | None, ...]] = []
+    places: list[int] = []
+    for g, components in enumerate(layout.indices):
+        own = [c for c in range(count) if layout.galaxy[c] == g]
+        resolved = sum(
+            fluxes[c] for c in own if components and parameters[layout.places["log_radius"][c]] > np.log(_UNRESOLVED)
+        )
+        point = components and fluxes[own].sum() > 0 and resolved < _RESOLVED_SHARE * fluxes[own].sum()
+        kept.append(() if point else components)
+        places += own[:1] if point else own
+    if tuple(kept) == layout.indices:
+        return problem, fit
+    simpler = _fitted(stack, *_smaller(layout, fit, kept, places), positions, priors, iterations=12, tolerance=0.1)
+    saved = fit.normal.shape[-1] - simpler[1].normal.shape[-1]
+    return simpler if float(simpler[1].objective[0] - fit.objective[0]) < 2 * saved else (problem, fit)
+
+
+def covariance_of(fit: Fit) -> np.ndarray:
+    """Of parameters and fluxes of the first of a batch; fluxes held at zero have none."""
     normal = fit.normal[0].cpu().double().numpy()
     size = normal.shape[0] - fit.amplitudes.shape[1]
     free = np.concatenate([np.ones(size, bool), fit.amplitudes[0].cpu().numpy() > 0])
@@ -304,8 +352,9 @@ def _told(stack: Stack, problem: BlendProblem, fit: Fit) -> BlendFit:
         images.append(galaxies * units[number])
     return BlendFit(
         blend, layout, parameters, fit.amplitudes[0].cpu().double().numpy().reshape(-1, count) *
-        units[:, None], _covariance(fit) * unit[:, None] * unit, images, chi2,
+        units[:, None], covariance_of(fit) * unit[:, None] * unit, images, chi2,
         float(fit.objective[0]), bool(fit.converged[0]), _at_bounds(blend, problem, parameters),
+        problem, fit,
     )
 
 

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.stats import chi2
 
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius
-from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, peaks, significance
+from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
+from lensdeblend.deblenders.further import further_places, gain
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.options import (
@@ -37,7 +39,11 @@ log = logging.getLogger(__name__)
 _INDICES: dict[str, tuple[float | None, ...]] = {
     "bulge+disc": (1.0, 4.0), "disc": (1.0,), "sersic": (None,),
 }
-_CLOSEST = 1.5
+_CLOSEST = 1.0
+# How many galaxies of noise a blend may get, that are added to it.
+_FALSE_DETECTIONS = 1e-2
+# Of a galaxy's light, what may differ from its model: arms, knots.
+_STRUCTURE = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ class Joint(Deblender):
         Whether to drop the bulge or the disc of a galaxy that does without, by Akaike's information criterion. Errors
         are then those of the simpler galaxies, and too small where one was dropped that is there.
     new_galaxies : int
-        How often to look for further galaxies in the residual, where no positions are given.
+        How many further galaxies may be added, where no positions are given: each where a star would lower chi-square
+        most with all numbers of the galaxies free to give way (Rao's score test), and kept where noise does not do as
+        much in one of a hundred blends, a fifth of the model counted as noise.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
     background : {"auto", "none"}
@@ -92,7 +100,7 @@ class Joint(Deblender):
 
     components: str = "bulge+disc"
     select: bool = False
-    new_galaxies: int = 2
+    new_galaxies: int = 3
     threshold: float = 4.0
     background: str = "auto"
     position_prior: float | None = 0.5
@@ -157,28 +165,24 @@ class Joint(Deblender):
         """Add to ``fits`` a galaxy that shows in the residual, where it is worth its numbers; which these were."""
         wider = {}
         for k in searched:
-            more = self._another(blends[k], fits[k], levels[k])
+            more = self._another(fits[k])
             if more is not None:
                 wider[k] = more
         new = self._fit([blends[k] for k in wider], list(wider.values()), [levels[k] for k in wider])
         better = []
         for k, fit in zip(wider, new):
             numbers = len(fit.parameters) + fit.fluxes.size - len(fits[k].parameters) - fits[k].fluxes.size
-            gain = fits[k].objective - fit.objective
-            log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], gain)
-            if gain >= max(numbers, 1) * np.log(max(blends[k].used, 2)):
+            worth = gain(fits[k], fit, levels[k], _STRUCTURE)
+            log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], worth)
+            if worth >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
                 fits[k] = fit
                 better.append(k)
         return better
 
-    def _another(self, blend: Blend, fit: BlendFit, levels: Sequence[float]) -> np.ndarray | None:
-        """The places of the galaxies and, last, of the most significant peak of the residual; None without one."""
-        residual = [
-            np.where(band.used, band.data - level - images.sum(0), 0.0)
-            for band, level, images in zip(blend.bands, levels, fit.images)
-        ]
+    def _another(self, fit: BlendFit) -> np.ndarray | None:
+        """The places of the galaxies and, last, where another would help most; None where it would not."""
         places = np.array([[fit.value("x", g)[0], fit.value("y", g)[0]] for g in range(len(fit))])
-        found = peaks(significance(blend, residual), self.threshold, 2)
+        found = further_places(fit, self.threshold)
         apart = np.hypot(*(found[:, None] - places).transpose(2, 0, 1)).min(1) if len(found) else np.zeros(0)
         found = found[apart > _CLOSEST]
         return np.concatenate([places, found[:1]]) if len(found) else None

@@ -70,7 +70,7 @@ class BlendProblem:
         normal = parameters.new_zeros(batch, whole, whole)
         gradient = parameters.new_zeros(batch, whole)
         fluxes = parameters.new_zeros(batch, self.bands, count)
-        for grid, drawn in zip(self.grids, self._render(parameters)):
+        for grid, drawn in zip(self.grids, self.rendered(parameters)):
             basis = (drawn.basis * grid.weight[:, :, None]).flatten(3)
             data = (grid.data * grid.weight).flatten(2)
             amplitudes = nonnegative_amplitudes(basis, data)
@@ -96,10 +96,11 @@ class BlendProblem:
         """Images of the components in each band, (batch, components, ny, nx)."""
         found: dict[int, Tensor] = {}
         by_band = amplitudes.unflatten(1, (self.bands, -1))
-        for grid, drawn in zip(self.grids, self._render(parameters)):
+        for grid, drawn in zip(self.grids, self.rendered(parameters)):
             for place, number in enumerate(grid.numbers):
                 found[number] = drawn.basis[:, place] * by_band[:, number, :, None, None]
         return [found[number] for number in range(self.bands)]
 
-    def _render(self, parameters: Tensor) -> list[Rendered]:
+    def rendered(self, parameters: Tensor) -> list[Rendered]:
+        """The components on each of the grids."""
         return render(parameters, self.layout, [grid.frame for grid in self.grids], fold=self.fold)

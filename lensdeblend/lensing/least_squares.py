@@ -182,6 +182,7 @@ def levenberg_marquardt(
 def descend(
     state: Callable[[Tensor], State], start: Tensor, lower: Tensor, upper: Tensor, *, iterations: int = 30,
     tolerance: float = 1e-3, damping: float = 1e-2, some: Callable[[Tensor], Callable[[Tensor], State]] | None = None,
+    within: Callable[[Tensor], Tensor] | None = None,
 ) -> Fit:
     """Lower the objective of every start by damped steps.
 
@@ -194,6 +195,8 @@ def descend(
     some : callable, optional
         From the indices of starts to the ``state`` of these alone, where starts are problems of their own: those that
         have converged are then left alone.
+    within : callable, optional
+        Brings parameters inside of bounds that concern several together.
     """
     parameters = start
     starts, size = start.shape
@@ -206,6 +209,7 @@ def descend(
     for used in range(1, iterations + 1):
         step = _damped_step(parameters, now.normal, now.gradient, now.free(size), lower, upper, damp)
         trial = (parameters + step).clamp(lower, upper)
+        trial = trial if within is None else within(trial)
         new = state(trial)
         gain = now.objective - new.objective
         better = gain > 0
