@@ -124,10 +124,12 @@ class ScarletLite(Deblender):
         if not shown.any():
             return Found(light, images, light.sum((2, 3)), sigma, True)
         offsets = np.arange(-_PSF_HALF, _PSF_HALF + 1)
+        # In units of each band's noise: steps go by the mean of the fluxes in all bands, whose units may differ.
+        unit = cube.noise[:, None, None]
         observation = lite.Observation(
-            cube.data, cube.variance, cube.weights, cube.psfs,
+            cube.data / unit, cube.variance / unit**2, cube.weights * unit**2, cube.psfs,
             lite.utils.integrated_circular_gaussian(offsets, offsets, sigma=sigma)[None],
-            noise_rms=cube.noise, bands=cube.bands,
+            noise_rms=np.ones(len(cube.bands)), bands=cube.bands,
         )
         side = 2 * max(cube.data.shape[1:]) + 1
         initial = lite.initialization.FactorizedInitialization(
@@ -135,12 +137,10 @@ class ScarletLite(Deblender):
             monotonicity=lite.operators.Monotonicity((side, side)),
         )
         fit = lite.Blend(initial.sources, observation).fit_spectra()
-        fit.parameterize(
-            partial(lite.component.default_adaprox_parameterization, noise_rms=_SMALLEST_STEP * cube.noise)
-        )
+        fit.parameterize(partial(lite.component.default_adaprox_parameterization, noise_rms=_SMALLEST_STEP))
         done, _ = fit.fit(self.iterations, e_rel=self.tolerance, min_iter=_FEWEST_ITERATIONS, resize=_RESIZED_EVERY)
         for number, source in zip(np.nonzero(shown)[0], fit.sources):
             if not source.is_null:
                 alone = source.get_model().project(bbox=observation.bbox)
-                light[number], images[number] = alone.data, observation.convolve(alone).data
+                light[number], images[number] = alone.data * unit, observation.convolve(alone).data * unit
         return Found(light, images, light.sum((2, 3)), sigma, done < self.iterations)
