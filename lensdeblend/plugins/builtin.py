@@ -121,3 +121,10 @@ def lensdeblend_deblenders():
         requires=("torch", "photutils", "safetensors"),
         reference="2019MNRAS.485.2617R",
     )
+    yield Method(
+        name="gan",
+        target="lensdeblend.deblenders.gan:Gan",
+        summary="A trained generator draws each galaxy, the data say how bright it is",
+        requires=("torch", "photutils", "safetensors"),
+        reference="2019MNRAS.485.2617R",
+    )
