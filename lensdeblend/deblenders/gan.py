@@ -171,7 +171,8 @@ class GanPaper(Gan):
     -----
     The network takes the three bands of a grid as the red, green and blue of a picture whose brightest pixel is 1, and
     gives each galaxy a share of every pixel. Other numbers of bands, sizes and numbers of galaxies are flagged as
-    ``out_of_domain``; flux on a linear scale is not seen as such, but is.
+    ``out_of_domain``. It has learned from pictures whose brightness is stretched: flux on a linear scale is out of its
+    domain too, which it cannot tell and does not flag.
 
     Examples
     --------
