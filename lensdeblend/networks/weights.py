@@ -41,12 +41,14 @@ class Card:
         What the network was trained for: ``pixels``, and ranges ``[low, high]`` of ``pixel_scale`` (arcsec),
         ``psf_fwhm`` (pixels), ``noise`` (of the brightness scale) and so on.
     metrics : dict
-        Measured on images never seen in training, and, as ``spread``, how far another run with the recipe may differ.
+        Measured on images never seen in training.
     seed : int
     commit, device, licence, data : str
         ``data`` names what galaxies it learned from.
     length : dict
         ``steps``, ``images``, ``seconds``.
+    spread : dict
+        By metric, how far runs of the recipe from other seeds lie from each other; as ``measured``, in words, on which.
     sha256 : str
         Of the safetensors file.
     """
@@ -64,6 +66,7 @@ class Card:
     licence: str
     data: str
     length: dict[str, Any] = field(default_factory=dict)
+    spread: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
 
@@ -217,7 +220,7 @@ def _read_card(path: Path) -> Card:
     try:
         record = json.loads(path.read_text())
         known = {f.name for f in fields(Card)}
-        if not isinstance(record, dict) or (record.keys() ^ known) - {"length", "sha256"}:
+        if not isinstance(record, dict) or (record.keys() ^ known) - {"length", "spread", "sha256"}:
             raise ValueError("its keys are not those of a card")
         return Card(**record)
     except (ValueError, UnicodeDecodeError) as error:
