@@ -245,6 +245,18 @@ class TestBatch:
             flag, = result.meta["flags"]
             assert re.search(f"^failed: ValueError: .*({reason})", flag), flag
 
+    @pytest.mark.parametrize("scale", [{"PIXSCALE": -0.2}, {"PIXSCALE": np.nan}, (0.2, 0.3)])
+    def test_pixels_that_are_none(self, scale):
+        more = {"meta": scale}
+        if not isinstance(scale, dict):
+            wcs = WCS(naxis=2)
+            wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], np.array(scale) / 3600
+            more = {"meta": {}, "wcs": wcs}
+        with pytest.warns(AstropyUserWarning, match="image 1 of the list"):
+            good, bad = deblend([blend(*PAIR), blend(*PAIR, **more)], method="photutils", seed=1)
+        assert_valid(good, 2)
+        assert_valid(bad, 0)
+
     def test_bands_of_which_one_is_refused(self, name):
         bad = blend(*PAIR)
         bad.mask = np.ones(SHAPE, bool)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData, VarianceUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
@@ -13,7 +14,9 @@ from astropy.utils.exceptions import AstropyUserWarning
 from lensdeblend.deblenders.blend import Band, Blend
 from lensdeblend.deblenders.catalog import catalogue
 from lensdeblend.deblenders.dressing import dressed
+from lensdeblend.images import pixel_scale
 from lensdeblend.interfaces import Deblender, Image
+from lensdeblend.io.wcs import as_fits_wcs
 from lensdeblend.results import Deblending
 
 __all__ = ["FAILED", "failed", "flagged"]
@@ -96,16 +99,17 @@ def _unused(name: str, image: NDData) -> Band:
         raise ValueError(f"image{f' of the band {name!r}' if name else ''} must be two-dimensional; got {data.shape}")
     blank = NDData(
         np.where(np.isfinite(data), data, 0.0), uncertainty=VarianceUncertainty(np.ones(data.shape)),
-        mask=np.ones(data.shape, bool), wcs=image.wcs, unit=image.unit, meta={"PIXSCALE": _scale(image)},
+        mask=np.ones(data.shape, bool), unit=image.unit, **_placed(image),
     )
     return Band(
         name, blank, np.zeros(data.shape), np.ones(data.shape), np.zeros(data.shape, bool), None, np.eye(2), np.zeros(2)
     )
 
 
-def _scale(image: NDData) -> float:
+def _placed(image: NDData) -> dict:
     try:
-        return float(image.meta.get("PIXSCALE", 1.0))
+        scale = pixel_scale(image).to_value(u.arcsec)
+        return {"wcs": as_fits_wcs(image.wcs, image.data.shape), "meta": {"PIXSCALE": scale}}
     except (AttributeError, TypeError, ValueError):
         # Its lack may be why the blend failed; of no galaxy there is no radius to tell in arcsec.
-        return 1.0
+        return {"wcs": None, "meta": {"PIXSCALE": 1.0}}
