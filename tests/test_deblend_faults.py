@@ -12,7 +12,10 @@ from astropy.wcs import WCS
 from toy_methods import gaussian
 
 from lensdeblend import deblend, methods
+from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.catalog import together
 from lensdeblend.deblenders.photutils import Photutils
+from lensdeblend.images import prepare
 from lensdeblend.results import Deblending
 
 NAMES = ["joint", "photutils"]
@@ -145,6 +148,30 @@ def test_bands_on_other_grids(name):
     assert result.model["r"].data.shape == (25, 27)
     for band in "gr":
         np.testing.assert_allclose(result.catalog[f"flux_{band}"].value, [1500, 900], rtol=0.12)
+
+
+def test_bands_as_large_that_lie_apart():
+    def shifted(pixels):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [-0.2 / 3600, 0.2 / 3600]
+        wcs.wcs.crval, wcs.wcs.crpix = [150, 2], [20 + pixels, 18]
+        return blend(*[(x + pixels, y, flux) for x, y, flux in PAIR], wcs=wcs, meta={})
+
+    method = {"positions": [g[:2] for g in PAIR], "method": "photutils", "seed": 1}
+    one = deblend({"g": shifted(0)}, **method).catalog
+    two = deblend({"g": shifted(0), "r": shifted(6)}, **method).catalog
+    for column in ("e1", "e2", "blendedness"):
+        np.testing.assert_allclose(two[column], one[column], atol=0.02)
+
+
+def test_the_noise_of_masked_pixels_weighs_nothing():
+    image = blend(*PAIR)
+    faint = blend(*[(x, y, 1e-18 * flux) for x, y, flux in PAIR], sigma=1e-18)
+    faint.mask = np.indices(SHAPE)[0] < 20
+    bands = Blend.of({"g": prepare(image), "r": prepare(faint)})
+    np.testing.assert_allclose([band.noise for band in bands.bands], [1, 1e-18])
+    galaxies = np.ones((2, *SHAPE))
+    np.testing.assert_allclose(together(bands, [galaxies, 1e-18 * galaxies]), 2 * galaxies)
 
 
 def test_bands_of_other_places(name):

@@ -37,6 +37,11 @@ class Band:
         return self.used / self.sigma
 
     @property
+    def noise(self) -> float:
+        """Of a pixel: the median, 1 where all are masked."""
+        return float(np.median(self.sigma[self.used])) if self.used.any() else 1.0
+
+    @property
     def aligned(self) -> bool:
         """Whether its pixels are those of the first band."""
         return np.allclose(self.matrix, np.eye(2), atol=1e-6) and np.allclose(self.offset, 0, atol=1e-3)

@@ -10,7 +10,7 @@ from astropy.table import QTable
 
 from lensdeblend.deblenders.blend import Blend
 
-__all__ = ["blendedness", "catalogue", "half_light_radius", "moments", "shape"]
+__all__ = ["blendedness", "catalogue", "half_light_radius", "moments", "shape", "together"]
 
 _TRUNCATION = 4.0
 
@@ -55,6 +55,15 @@ def catalogue(
         table[name] = values
     table["flags"] = np.array(["; ".join(some) for some in flags], dtype=str) if len(flags) else np.zeros(0, "U1")
     return table
+
+
+def together(blend: Blend, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Galaxies (n, ny, nx), given in each band, summed in units of the noise over the bands on the first one's pixels.
+    """
+    return sum(
+        galaxies / band.noise for band, galaxies in zip(blend.bands, images)
+        if band.aligned and galaxies.shape[1:] == blend.shape
+    )
 
 
 def blendedness(images: np.ndarray) -> np.ndarray:

@@ -183,7 +183,7 @@ def without_sky(blend: Blend) -> Blend:
     for band in blend.bands:
         values = band.data[band.used]
         level = float(sigma_clipped_stats(values)[1]) if len(values) else 0.0
-        if abs(level) < _SKY_THAT_HIDES * float(np.median(band.sigma[band.used])):
+        if abs(level) < _SKY_THAT_HIDES * band.noise:
             bands.append(band)
             continue
         bands.append(replace(band, data=np.where(band.used, band.data - level, 0.0)))

@@ -23,7 +23,7 @@ from scipy.optimize import nnls
 from torch import nn
 
 from lensdeblend.deblenders.blend import Band, Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, shape
+from lensdeblend.deblenders.catalog import blendedness, catalogue, shape, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.gan_frames import channels, drawn, outside, shown_in
@@ -137,10 +137,7 @@ class Gan(Deblender):
     ) -> Deblending:
         positions = detection.positions
         fluxes = np.stack([images.sum((1, 2)) for images in galaxies], 1)
-        whole = sum(
-            images / np.median(band.sigma) for band, images in zip(blend.bands, galaxies)
-            if images.shape[1:] == blend.shape
-        )
+        whole = together(blend, galaxies)
         shapes = np.array([shape(galaxy) for galaxy in whole])
         catalog = catalogue(
             blend, positions, fluxes, np.full_like(fluxes, np.nan), shapes[:, :2], shapes[:, 2], blendedness(whole),

@@ -56,7 +56,7 @@ def drawn(
         np.where(band.used, band.data - levels[number], 0.0) / unit
         for band, number, unit in zip(shown.bands, shown.numbers, units)
     ])
-    sigma = np.array([_noise(band) / unit for band, unit in zip(shown.bands, units)])
+    sigma = np.array([band.noise / unit for band, unit in zip(shown.bands, units)])
     if network.rule == "maximum":
         sigma = np.zeros_like(sigma)
     images = np.zeros((len(places), *data.shape))
@@ -81,13 +81,9 @@ def drawn(
 def _units(shown: Channels, levels: Sequence[float], rule: str) -> list[float]:
     """What is 1 to the network: pictures are of one scale in all channels, white being 1; else each band's noise."""
     if rule == "sum":
-        return [_noise(band) for band in shown.bands]
+        return [band.noise for band in shown.bands]
     peaks = [np.where(b.used, b.data - levels[n], 0.0).max(initial=0.0) for b, n in zip(shown.bands, shown.numbers)]
     return [max(peaks) or 1.0] * len(shown.bands)
-
-
-def _noise(band: Band) -> float:
-    return float(np.median(band.sigma[band.used])) if band.used.any() else 1.0
 
 
 def _width(band: Band) -> float:

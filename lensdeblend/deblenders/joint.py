@@ -20,7 +20,7 @@ import torch
 from scipy.stats import chi2
 
 from lensdeblend.deblenders.blend import Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius
+from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
@@ -199,10 +199,7 @@ class Joint(Deblender):
         fluxes, errors = (np.array(part) for part in zip(*(fit.flux(g) for g in range(len(fit)))))
         radii = np.array([_radius(fit, g) for g in range(len(fit))])
         positions = np.stack([told["x"][:, 0], told["y"][:, 0]], 1)
-        whole = sum(
-            images / band.sigma[band.used].mean() for band, images in zip(blend.bands, fit.images)
-            if images.shape[1:] == blend.shape
-        )
+        whole = together(blend, fit.images)
         catalog = catalogue(
             blend, positions, fluxes, errors, np.stack([told["e1"][:, 0], told["e2"][:, 0]], 1), radii,
             blendedness(whole), [_flags(fit, g, positions[g], fluxes[g], blend.shape) for g in range(len(fit))],

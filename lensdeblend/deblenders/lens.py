@@ -20,7 +20,7 @@ import numpy as np
 from astropy.nddata import NDData
 
 from lensdeblend.deblenders.blend import Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, moments, shape
+from lensdeblend.deblenders.catalog import blendedness, catalogue, moments, shape, together
 from lensdeblend.deblenders.detection import significance
 from lensdeblend.deblenders.dressing import dressed, segmented
 from lensdeblend.images import like
@@ -107,9 +107,7 @@ class Lens(Deblender):
         return self._dressed(found, blend, images, shares, levels, fluxes, errors)
 
     def _dressed(self, found: Reconstruction, blend: Blend, images, shares, levels, fluxes, errors) -> Deblending:
-        whole = sum(
-            own / np.median(band.sigma) for band, own in zip(blend.bands, images) if own.shape[1:] == blend.shape
-        )
+        whole = together(blend, images)
         positions = np.array([moments(galaxy)[:2] for galaxy in whole])
         *ellipticities, radii = np.array([shape(galaxy) for galaxy in whole]).T
         ellipticities = np.stack(ellipticities, 1)

@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from scipy.optimize import nnls
 
 from lensdeblend.deblenders.blend import Band, Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, shape
+from lensdeblend.deblenders.catalog import blendedness, catalogue, shape, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, on_band
 from lensdeblend.deblenders.dressing import divided, dressed, nothing_found
 from lensdeblend.interfaces import Deblender, Image
@@ -116,7 +116,7 @@ def _templates(band: Band, data: np.ndarray, detection: Detection) -> np.ndarray
         # Where the other side lies off the image, the galaxy's own segment is all there is.
         alone = np.where(labels == number, smooth, 0.0)
         found.append(np.where(np.isnan(opposite), alone, np.minimum(smooth, opposite)).clip(0))
-    return _falling(np.array(found), centres, float(np.median(band.sigma[band.used])) if band.used.any() else 1.0)
+    return _falling(np.array(found), centres, band.noise)
 
 
 def _falling(templates: np.ndarray, centres: np.ndarray, noise: float) -> np.ndarray:
@@ -164,10 +164,7 @@ def _told(
         counted = band.used & (on_band(band, near.astype(int)) > 0)
         fluxes.append((parts * (band.data - level) * counted).sum((1, 2)))
         errors.append(np.sqrt(((parts * band.sigma * counted) ** 2).sum((1, 2))))
-    whole = sum(
-        galaxies / np.median(band.sigma) for band, galaxies in zip(blend.bands, templates)
-        if galaxies.shape[1:] == blend.shape
-    )
+    whole = together(blend, templates)
     shapes = np.array([shape(galaxy) for galaxy in whole])
     catalog = catalogue(
         blend, detection.positions, np.array(fluxes).T, np.array(errors).T, shapes[:, :2], shapes[:, 2],

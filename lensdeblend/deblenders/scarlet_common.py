@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensdeblend.deblenders.blend import Band, Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, moments
+from lensdeblend.deblenders.catalog import blendedness, catalogue, moments, together
 from lensdeblend.deblenders.detection import Detection
 from lensdeblend.deblenders.dressing import dressed, segmented
 from lensdeblend.results import Deblending
@@ -75,8 +75,7 @@ class Cube:
 
 
 def _variance(band: Band) -> np.ndarray:
-    typical = np.median(band.sigma[band.used]) if band.used.any() else 1.0
-    return np.where(band.used, band.sigma, typical) ** 2
+    return np.where(band.used, band.sigma, band.noise) ** 2
 
 
 def _padded(psf: np.ndarray, size: int) -> np.ndarray:
@@ -105,8 +104,7 @@ def told(
 ) -> Deblending:
     """The result. Fluxes count as fitted numbers, the pixels of the shapes do not: constraints leave few of them free.
     """
-    noise = np.array([np.median(band.sigma[band.used]) if band.used.any() else np.inf for band in blend.bands])
-    light, whole = (np.einsum("nbyx,b->nyx", images, 1 / noise) for images in (found.light, found.images))
+    light, whole = (together(blend, images.swapaxes(0, 1)) for images in (found.light, found.images))
     shapes = [_shape(one, found.sigma, position) for one, position in zip(light, detection.positions)]
     x, y, e1, e2, radii = np.array(shapes).T
     positions = np.stack([x, y], 1)

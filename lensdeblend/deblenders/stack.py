@@ -43,10 +43,7 @@ class Stack:
     @classmethod
     def of(cls, blends: Sequence[Blend], levels: Sequence[Sequence[float]], device: str) -> Stack:
         """Of blends that are `alike`, and the sky of their bands."""
-        units = np.array([
-            [float(np.median(band.sigma[band.used])) if band.used.any() else 1.0 for band in blend.bands]
-            for blend in blends
-        ])
+        units = np.array([[band.noise for band in blend.bands] for blend in blends])
         together: dict[tuple, list[int]] = {}
         for number, band in enumerate(blends[0].bands):
             together.setdefault((band.data.shape, _placed(band)), []).append(number)
