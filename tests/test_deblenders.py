@@ -7,7 +7,7 @@ from astropy.nddata import NDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend import deblend, methods, simulate
-from lensdeblend.deblenders.catalog import half_light_radius, moments
+from lensdeblend.deblenders.catalog import flags_of, half_light_radius, moments, shape
 from lensdeblend.deblenders.photutils import Photutils
 from lensdeblend.images import prepare
 from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
@@ -112,6 +112,23 @@ def test_half_of_the_light_of_a_bulge_and_a_disc():
     assert half_light_radius([(0.0, 9.0, 4.0), (3.0, 2.5, 1.0)]) == pytest.approx(2.5)
     assert 1.0 < half_light_radius([(1.0, 1.0, 1.0), (1.0, 3.0, 1.0)]) < 3.0
     assert half_light_radius([(0.0, 1.0, 1.0)]) == 0
+
+
+@pytest.mark.parametrize("position, fluxes, flags", [
+    ((20.0, 15.0), (0.0, 3.0), []), ((20.0, 15.0), (0.0, -1.0), ["no flux"]), ((1.4, 15.0), (1.0,), ["at the edge"]),
+    ((37.6, 15.0), (1.0,), ["at the edge"]), ((39.5, 15.0), (1.0,), ["off the image"]),
+    ((20.0, 30.0), (0.0,), ["no flux", "off the image"]),
+])
+def test_flags_of_a_galaxy(position, fluxes, flags):
+    assert flags_of(np.array(position), np.array(fluxes), (30, 40)) == flags
+
+
+def test_the_shape_of_a_blurred_gaussian():
+    row, column = np.indices((61, 61)) - 30.0
+    image = np.exp(-0.5 * (column**2 / (5.0**2 + 2.0**2) + row**2 / (3.0**2 + 2.0**2)))
+    e1, e2, radius = shape(image, 2.0)
+    assert e1 == pytest.approx(0.25, abs=0.01) and e2 == pytest.approx(0, abs=1e-6)
+    assert radius == pytest.approx(np.sqrt(2 * np.log(2) * 15), abs=0.5)
 
 
 def test_moments_of_a_gaussian():

@@ -10,7 +10,9 @@ from astropy.table import QTable
 
 from lensdeblend.deblenders.blend import Blend
 
-__all__ = ["blendedness", "catalogue", "half_light_radius", "moments", "shape", "together"]
+__all__ = [
+    "blendedness", "catalogue", "flags_of", "half_light_radius", "moments", "shape", "together",
+]
 
 _TRUNCATION = 4.0
 
@@ -55,6 +57,17 @@ def catalogue(
         table[name] = values
     table["flags"] = np.array(["; ".join(some) for some in flags], dtype=str) if len(flags) else np.zeros(0, "U1")
     return table
+
+
+def flags_of(position: np.ndarray, fluxes: np.ndarray, size: tuple[int, int]) -> list[str]:
+    """Of a galaxy at pixel x, y of an image of ``size`` (ny, nx): ``no flux``, ``off the image``, ``at the edge``."""
+    flags = [] if (fluxes > 0).any() else ["no flux"]
+    upper = np.array(size[::-1]) - 0.5
+    if (position < -0.5).any() or (position >= upper).any():
+        flags.append("off the image")
+    elif (position < 1.5).any() or (position > upper - 2).any():
+        flags.append("at the edge")
+    return flags
 
 
 def together(blend: Blend, images: Sequence[np.ndarray]) -> np.ndarray:
@@ -118,16 +131,20 @@ def moments(image: np.ndarray) -> tuple[float, float, float, float, float]:
     return found
 
 
-def shape(galaxy: np.ndarray) -> tuple[float, float, float]:
-    """``e1``, ``e2`` by second moments, and the radius (pixels) of the circle with half of the light."""
+def shape(galaxy: np.ndarray, blur: float = 0.0) -> tuple[float, float, float]:
+    """``e1``, ``e2`` by second moments, and the radius (pixels) of the circle with half of the light; both less what a
+    Gaussian of standard deviation ``blur`` adds to them."""
     x, y, xx, yy, xy = moments(galaxy)
+    xx, yy = max(xx - blur**2, 1e-3), max(yy - blur**2, 1e-3)
     size = xx + yy + 2 * np.sqrt(max(xx * yy - xy**2, 0.0))
     row, column = np.indices(galaxy.shape)
     distance = np.hypot(column - x, row - y).ravel()
     order = np.argsort(distance)
-    inside = np.cumsum(galaxy.ravel()[order])
+    inside = np.cumsum(galaxy.clip(0).ravel()[order])
     half = distance[order][np.searchsorted(inside, 0.5 * inside[-1])] if inside[-1] > 0 else 0.0
-    return (xx - yy) / size, 2 * xy / size, float(half)
+    # Squares of radii add for Gaussians.
+    radius = np.sqrt(max(half**2 - 2 * np.log(2) * blur**2, 0.0))
+    return (xx - yy) / size, 2 * xy / size, float(radius)
 
 
 def half_light_radius(components: Sequence[tuple[float, float, float]]) -> float:

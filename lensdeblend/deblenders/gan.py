@@ -23,7 +23,7 @@ from scipy.optimize import nnls
 from torch import nn
 
 from lensdeblend.deblenders.blend import Band, Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, shape, together
+from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, shape, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.gan_frames import channels, drawn, outside, shown_in
@@ -141,7 +141,7 @@ class Gan(Deblender):
         shapes = np.array([shape(galaxy) for galaxy in whole])
         catalog = catalogue(
             blend, positions, fluxes, np.full_like(fluxes, np.nan), shapes[:, :2], shapes[:, 2], blendedness(whole),
-            [_flags(place, flux, blend.shape) for place, flux in zip(positions, fluxes)],
+            [flags_of(place, flux, blend.shape) for place, flux in zip(positions, fluxes)],
         )
         labels = segmented(whole, detection.significance, self.threshold)
         result = dressed(
@@ -193,13 +193,3 @@ def _solved(band: Band, images: np.ndarray, level: float) -> np.ndarray:
     norms = np.where(norms > 0, norms, 1.0)
     amplitudes, _ = nnls((basis / norms[:, None]).T, ((band.data - level) * band.weight).ravel())
     return images * (amplitudes / norms)[:, None, None]
-
-
-def _flags(position: np.ndarray, fluxes: np.ndarray, shape: tuple[int, int]) -> list[str]:
-    flags = [] if (fluxes > 0).any() else ["no flux"]
-    upper = np.array(shape[::-1]) - 0.5
-    if (position < -0.5).any() or (position > upper).any():
-        flags.append("off the image")
-    elif (position < 1.5).any() or (position > upper - 2).any():
-        flags.append("at the edge")
-    return flags

@@ -20,7 +20,7 @@ import torch
 from scipy.stats import chi2
 
 from lensdeblend.deblenders.blend import Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, half_light_radius, together
+from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, half_light_radius, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
@@ -202,7 +202,8 @@ class Joint(Deblender):
         whole = together(blend, fit.images)
         catalog = catalogue(
             blend, positions, fluxes, errors, np.stack([told["e1"][:, 0], told["e2"][:, 0]], 1), radii,
-            blendedness(whole), [_flags(fit, g, positions[g], fluxes[g], blend.shape) for g in range(len(fit))],
+            blendedness(whole),
+            [[*fit.at_bounds[g], *flags_of(positions[g], fluxes[g], blend.shape)] for g in range(len(fit))],
             **{f"{name}_err": told[name][:, 1] for name in names},
         )
         count = len(fit.parameters) + fit.fluxes.size
@@ -228,15 +229,3 @@ def _radius(fit: BlendFit, galaxy: int) -> float:
             float(np.exp(constants[layout.places["log_n"][c]])),
         ))
     return half_light_radius(components) if components else 0.0
-
-
-def _flags(fit: BlendFit, galaxy: int, position: np.ndarray, fluxes: np.ndarray, shape: tuple[int, int]) -> list[str]:
-    flags = list(fit.at_bounds[galaxy])
-    if not (fluxes > 0).any():
-        flags.append("no flux")
-    upper = np.array(shape[::-1]) - 0.5
-    if (position < -0.5).any() or (position > upper).any():
-        flags.append("off the image")
-    elif (position < 1.5).any() or (position > upper - 2).any():
-        flags.append("at the edge")
-    return flags

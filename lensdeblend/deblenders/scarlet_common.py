@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lensdeblend.deblenders.blend import Band, Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, moments, together
+from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, moments, shape, together
 from lensdeblend.deblenders.detection import Detection
 from lensdeblend.deblenders.dressing import dressed, segmented
 from lensdeblend.results import Deblending
@@ -105,13 +105,14 @@ def told(
     """The result. Fluxes count as fitted numbers, the pixels of the shapes do not: constraints leave few of them free.
     """
     light, whole = (together(blend, images.swapaxes(0, 1)) for images in (found.light, found.images))
-    shapes = [_shape(one, found.sigma, position) for one, position in zip(light, detection.positions)]
-    x, y, e1, e2, radii = np.array(shapes).T
-    positions = np.stack([x, y], 1)
+    shapes = np.array([shape(one, found.sigma) for one in light])
+    positions = np.array([
+        moments(one)[:2] if (one > 0).any() else position for one, position in zip(light, detection.positions)
+    ])
     catalog = catalogue(
-        blend, positions, found.fluxes, np.full(found.fluxes.shape, np.nan), np.stack([e1, e2], 1), radii,
+        blend, positions, found.fluxes, np.full(found.fluxes.shape, np.nan), shapes[:, :2], shapes[:, 2],
         blendedness(whole), [
-            _flags(position, fluxes, blend.shape) for position, fluxes in zip(detection.positions, found.fluxes)
+            flags_of(position, fluxes, blend.shape) for position, fluxes in zip(detection.positions, found.fluxes)
         ],
     )
     result = dressed(
@@ -123,29 +124,3 @@ def told(
     if result.chi2 > 1 + 3 * np.sqrt(2 / freedom):
         result.meta["flags"] += ("poor fit",)
     return result
-
-
-def _shape(light: np.ndarray, sigma: float, position: np.ndarray) -> tuple[float, float, float, float, float]:
-    """Centre, ``e1``, ``e2``, half-light radius (pixels), the latter without the model's PSF."""
-    if not (light > 0).any():
-        return (*position, 0.0, 0.0, 0.0)
-    x, y, xx, yy, xy = moments(light)
-    xx, yy = max(xx - sigma**2, 1e-3), max(yy - sigma**2, 1e-3)
-    size = xx + yy + 2 * np.sqrt(max(xx * yy - xy**2, 0.0))
-    row, column = np.indices(light.shape)
-    distance = np.hypot(column - x, row - y).ravel()
-    order = np.argsort(distance)
-    within = np.cumsum(light.clip(0).ravel()[order])
-    radius = distance[order][np.searchsorted(within, 0.5 * within[-1])]
-    # Squares of radii add for Gaussians.
-    return x, y, (xx - yy) / size, 2 * xy / size, np.sqrt(max(radius**2 - 2 * np.log(2) * sigma**2, 0.0))
-
-
-def _flags(position: np.ndarray, fluxes: np.ndarray, shape: tuple[int, int]) -> list[str]:
-    flags = [] if (fluxes > 0).any() else ["no flux"]
-    upper = np.array(shape[::-1]) - 0.5
-    if not inside(position[None], shape)[0]:
-        flags.append("off the image")
-    elif (position < 1.5).any() or (position > upper - 2).any():
-        flags.append("at the edge")
-    return flags
