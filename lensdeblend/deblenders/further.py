@@ -7,8 +7,8 @@ With :math:`J` the derivatives of the model by all its numbers, :math:`N` their 
 
     s^T S^{-1} s, \qquad s = D^T r, \qquad S = D^T D - D^T J \, N^{-1} J^T D
 
-(Rao's score test). A neighbour that the galaxies have swallowed shows in :math:`S` where it no longer shows in
-:math:`r`.
+(the score test of Rao 1948, 10.1017/S0305004100023987). A neighbour that the galaxies have swallowed shows in
+:math:`S` where it no longer shows in :math:`r`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ r"""Joint deblending: all galaxies of a blend, in all bands, fitted at once thro
 
 with a disc :math:`D_i` and a bulge :math:`B_i` a galaxy, Sérsics of one centre and one shape. Shapes are common to the
 bands, fluxes are not; fluxes are solved for at every step of a damped least-squares descent, none of them negative.
-Components that the data do not ask for are dropped, and galaxies that show in the residual are added.
+Galaxies that are unresolved become points, and where a further galaxy would help one is added
+(`lensdeblend.deblenders.further`).
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class Joint(Deblender):
         Whether to drop the bulge or the disc of a galaxy that does without, by Akaike's information criterion. Errors
         are then those of the simpler galaxies, and too small where one was dropped that is there.
     new_galaxies : int
-        How many further galaxies may be added, where no positions are given: each where a star would lower chi-square
-        most with all numbers of the galaxies free to give way (Rao's score test), and kept where noise does not do as
-        much in one of a hundred blends, a fifth of the model counted as noise.
+        How many further galaxies may be added, where neither positions nor a segmentation are given: each where a star
+        would lower chi-square most with all numbers of the galaxies free to give way (Rao's score test), and kept where
+        noise does not do as much in one of a hundred blends, a fifth of the model counted as noise.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
     background : {"auto", "none"}
@@ -76,14 +77,16 @@ class Joint(Deblender):
 
     Notes
     -----
-    Errors are those of the Laplace approximation, all other galaxies' numbers marginalised. Flags of a galaxy: ``at a
-    bound``, ``no flux``, ``at the edge``, ``off the image``; of the whole, in ``meta["flags"]``: ``nothing found``,
-    ``not converged``, ``poor fit``.
+    Errors are those of the Laplace approximation, all other galaxies' numbers marginalised. A galaxy whose light is all
+    unresolved is a point if the data do as well with that: its radius and ellipticities are 0, these with errors of
+    NaN. Flags of a galaxy: ``at a bound: ellipticity`` (or ``position``, ``radius``), ``no flux``, ``at the edge``,
+    ``off the image``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor fit``.
 
     References
     ----------
     Melchior et al. 2018 (2018A&C....24..129M) for sources with one shape in all bands; Golub & Pereyra 2003
-    (2003InvPr..19R...1G) for fluxes that are solved along.
+    (2003InvPr..19R...1G) for fluxes that are solved along; Akaike 1974 (1974ITAC...19..716A) for what a component must
+    be worth; Rao 1948 (10.1017/S0305004100023987) for the score test.
 
     Examples
     --------
@@ -162,7 +165,7 @@ class Joint(Deblender):
         )
 
     def _completed(self, blends, fits: dict[int, BlendFit], levels, searched: Sequence[int]) -> list[int]:
-        """Add to ``fits`` a galaxy that shows in the residual, where it is worth its numbers; which these were."""
+        """Add to ``fits`` the galaxy that would help most, where it is worth its numbers; which these were."""
         wider = {}
         for k in searched:
             more = self._another(fits[k])

@@ -8,7 +8,7 @@ A galaxy is taken to look the same from both sides: its template is the fainter 
 
 and, so that two neighbours on opposite sides are no part of it, to fall from its centre along every ray. The templates
 are weighed so that their sum comes closest to the data, and every pixel is divided among the galaxies in the proportion
-of their templates (Lupton, the deblender of SDSS). The parts sum to the data.
+of their templates (Lupton et al. 2001, 2001ASPC..238..269L: the deblender of SDSS). The parts sum to the data.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ The transform of a galaxy through pixels and PSF is a product,
 
 with :math:`F_n` from `lensdeblend.lensing.hankel`, so that its derivatives are products too, and one inverse transform
 of the small frame is all that a component or a derivative costs; wave numbers that no PSF lets through are left out. A
-model is averaged over each pixel before it goes
-through the PSF, and pixels fold what is finer than they are: to compact and steep components the images of their
-transforms one wave a pixel away are added.
+model is averaged over each pixel before it goes through the PSF, and pixels fold what is finer than they are: to
+compact and steep components the images of their transforms one wave a pixel away are added. Without a PSF, or with one
+that is as sharp as the pixels, all is drawn three times as finely instead.
 """
 
 from __future__ import annotations

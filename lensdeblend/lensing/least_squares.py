@@ -1,8 +1,8 @@
 """Damped least squares for many starts at once, the linear amplitudes solved at every step.
 
 Levenberg-Marquardt with Marquardt's scaling; amplitudes are eliminated as in variable projection (Golub & Pereyra
-2003InvPr..19R...1G), in the approximation of Kaufman: the joint normal equations give the step of the other
-parameters, then the amplitudes are solved anew.
+2003InvPr..19R...1G), in the approximation of Kaufman 1975 (10.1007/BF01932995): the joint normal equations give the
+step of the other parameters, then the amplitudes are solved anew.
 """
 
 from __future__ import annotations
