@@ -84,9 +84,13 @@ def test_bands():
 
 
 def test_no_lens_galaxy():
-    result = deblend(seen(flux=0).image, method="lens", seed=1)
+    image = seen(flux=0).image
+    result = deblend(image, method="lens", seed=1)
     galaxy, arcs = result.catalog
     assert galaxy["flux"] == 0 and galaxy["flags"] == "no flux" and arcs["flags"] == ""
+    # A reconstruction that begins with no light invents none.
+    fit = reconstruct(image, method=Forward(light=result, samples=0), seed=1)
+    assert fit.lens_light is None and "light_flux" not in fit.parameters.colnames
     assert arcs["flux"].value > 400 and np.isfinite(result.catalog["radius"].value).all()
 
 

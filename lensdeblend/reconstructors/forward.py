@@ -63,7 +63,8 @@ class Forward(Reconstructor):
         Sérsic components of the lens galaxy; ``"auto"`` chooses by the same rule.
     light : `~lensdeblend.results.Deblending` or None
         Of this image, its first source the lens galaxy, as the deblender ``lens`` gives it: the lens light begins as
-        Sérsics that look like it, and is fitted further with all the rest. For one image, not for bands.
+        Sérsics that look like it, and is fitted further with all the rest; where that source has no light, the lens
+        light is as for ``"auto"``. For one image, not for bands.
     start : {"auto", "blind", "posterior"}
         Where the fit begins: from random lenses that the arcs allow (``"blind"``), or from samples of the method
         ``posterior`` (Papamakarios & Murray 2016arXiv160506376P), and from the random ones only where these end in a
@@ -224,7 +225,7 @@ class Forward(Reconstructor):
     def _best(self, frame: Frame, rng: np.random.Generator) -> LensFit:
         """Fit, and add components while the data ask for them."""
         sources = 1 if self.sources == "auto" else self.sources
-        if self.light is not None:
+        if self.light is not None and np.any(self.light.sources[0].data):
             light = given_lens_light(frame, np.asarray(self.light.sources[0].data, dtype=float))
             best = self._fit(frame, SersicLens(sources, light.components), rng, light)
         elif self.lens_light == "auto":
