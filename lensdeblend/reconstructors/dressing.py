@@ -87,6 +87,8 @@ def _components_on_image(image: NDData, frame: Frame, fit: LensFit) -> np.ndarra
     """Each component with its flux on the whole image, through the PSF: (K, ny, nx)."""
     grid = PixelGrid(image.data.shape, frame.grid.scale, frame.grid.border)
     parameters = fit.parameters[None]
+    if frame.grid.shape == grid.shape and bool(frame.used.all()):
+        return (fit.amplitudes[:, None, None] * fit.lens.images(parameters)[0]).numpy()
 
     def brightness(x: Tensor, y: Tensor) -> Tensor:
         return fit.amplitudes[:, None] * fit.model.brightness(parameters, x, y)[0] * grid.scale**2

@@ -22,6 +22,8 @@ _PREFERRED = 10.0
 # What a rough fit may be off in chi-square and yet be worth fitting out: a part of that of the best lens, as it has
 # not converged, and a part of that of an empty sky, as evenly divided pixels miss some of the light of a cusp.
 _UNCONVERGED = 0.15
+# The same after few steps, and after more.
+_ROUGH = (3, 2.0), (8, _UNCONVERGED)
 _UNDIVIDED = 1e-4
 _CUSP_PIXELS = 2.5
 # Half-light radius in pixels and Sérsic index from which an unlensed galaxy is fitted.
@@ -40,10 +42,12 @@ def sees_lens(frame: Frame, fit: LensFit) -> bool:
     empty = float((frame.weighted_data**2).sum())
     if empty <= worst:
         return False
-    fits = [_rough_fit(frame.single(), begin) for begin in _begins(frame, fit)]
-    begin, rough = min(fits, key=lambda pair: pair[1])
-    if rough > (1 + _UNCONVERGED) * worst + _UNDIVIDED * empty:
-        return True
+    begins = list(_begins(frame, fit))
+    for steps, unconverged in _ROUGH:
+        fits = [_rough_fit(frame.single(), begin, steps) for begin in begins]
+        begin, rough = min(fits, key=lambda pair: pair[1])
+        if rough > (1 + unconverged) * worst + _UNDIVIDED * empty:
+            return True
     return sharpen(frame, SersicLens(0, fit.model.components), begin).bayesian_information > worst
 
 
@@ -72,7 +76,7 @@ def bands_see_lens(
     return unlensed + parameters * np.log(sum(int(frame.used.sum()) for frame in frames)) > worst
 
 
-def _rough_fit(frame: Frame, begin: np.ndarray) -> tuple[Tensor, float]:
+def _rough_fit(frame: Frame, begin: np.ndarray, steps: int = 8) -> tuple[Tensor, float]:
     """The best unlensed parameters (1, P) on evenly divided pixels, and their chi-square away from the cusps."""
     begin = torch.as_tensor(begin, dtype=frame.data.dtype)
     model = SersicLens(0, (begin.shape[1] - len(LENS_NAMES)) // len(LIGHT_NAMES))
@@ -80,7 +84,7 @@ def _rough_fit(frame: Frame, begin: np.ndarray) -> tuple[Tensor, float]:
     lens = ParametricLens(model, subdivision, frame.convolution, frame.weight)
     lower, upper = bounds(model, frame, begin[0])
     data = frame.weighted_data
-    found = levenberg_marquardt(lens.linearise, data, begin, lower, upper, iterations=8, tolerance=3.0)
+    found = levenberg_marquardt(lens.linearise, data, begin, lower, upper, iterations=steps, tolerance=3.0)
     best = int(found.objective.argmin())
     parameters = found.parameters[best][None]
     residual = data - found.amplitudes[best] @ lens.linearise(parameters, False).basis[0]
