@@ -19,11 +19,11 @@ BUILTIN = [
     pytest.param(row["kind"], row["name"], id=f"{row['kind']}-{row['name']}")
     for row in methods() if row["distribution"] == "lensdeblend" and row["available"]
 ]
-# Minutes an image with the options it comes with; with smaller ones its own tests hold it to the contract.
-WITH_OWN_OPTIONS = {("reconstructor", "lenstronomy")}
+# Their own tests hold them to the contract: one takes minutes an image with the options it comes with, one lenses only.
+WITH_OWN_TESTS = {("reconstructor", "lenstronomy"), ("deblender", "lens")}
 
 
-@pytest.mark.parametrize("kind, name", [one for one in BUILTIN if one.values not in WITH_OWN_OPTIONS])
+@pytest.mark.parametrize("kind, name", [one for one in BUILTIN if one.values not in WITH_OWN_TESTS])
 def test_a_builtin_method_keeps_the_contract(kind, name):
     getattr(testing, f"check_{kind}")(f"lensdeblend::{name}")
 
