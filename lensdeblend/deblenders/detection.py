@@ -28,6 +28,8 @@ _SKY_BOX = 32
 # Of a pixel's noise.
 _SKY_THAT_HIDES = 0.7
 _FEWEST_SKY_PIXELS = 50
+# Of the error of the empty pixels' median: below, Background2D would find no sky that counts, and takes long.
+_SKY_TO_LOOK_AT = 2.0
 _SKY_FROM_GALAXIES = 4
 
 
@@ -181,9 +183,9 @@ def without_sky(blend: Blend) -> Blend:
     """With the clipped median of a band taken off where it is so large that all of the image would count as galaxy."""
     bands = []
     for band in blend.bands:
-        values = band.data[band.used]
-        level = float(sigma_clipped_stats(values)[1]) if len(values) else 0.0
-        if abs(level) < _SKY_THAT_HIDES * band.noise:
+        values, hides = band.data[band.used], _SKY_THAT_HIDES * band.noise
+        # Clipping takes galaxies off the median; one that is small with them needs none, which saves its time.
+        if not len(values) or abs(np.median(values)) < hides or abs(level := sigma_clipped_stats(values)[1]) < hides:
             bands.append(band)
             continue
         bands.append(replace(band, data=np.where(band.used, band.data - level, 0.0)))
@@ -216,6 +218,9 @@ def background_level(band: Band, galaxies: np.ndarray) -> float:
     count = int(empty.sum())
     if count < _FEWEST_SKY_PIXELS:
         return 0.0
+    error = 1.25 * float(np.median(band.sigma[empty])) / np.sqrt(count)
+    if abs(float(np.median(band.data[empty]))) < _SKY_TO_LOOK_AT * error:
+        return 0.0
     box = min(_SKY_BOX, *band.data.shape)
     try:
         level = float(np.median(Background2D(
@@ -224,5 +229,4 @@ def background_level(band: Band, galaxies: np.ndarray) -> float:
     except ValueError:
         # In a crowded field no box has a tenth of its pixels empty.
         level = float(np.median(band.data[empty]))
-    error = 1.25 * float(np.median(band.sigma[empty])) / np.sqrt(count)
     return level if abs(level) > 3 * error else 0.0
