@@ -19,10 +19,9 @@ without priors it is the Cramér-Rao bound of the model there. Where the fit is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
@@ -32,6 +31,7 @@ from astropy.nddata import NDData
 from lensdeblend.interfaces import Image, Reconstructor
 from lensdeblend.lensing.parametric import SersicLens
 from lensdeblend.lensing.threads import single_thread
+from lensdeblend.options import check_choice, check_gaussian, check_positive, check_whole
 from lensdeblend.reconstructors.band_dressing import dress_bands
 from lensdeblend.reconstructors.bands import fit_bands, open_bands
 from lensdeblend.reconstructors.dressing import dress
@@ -146,32 +146,22 @@ class Forward(Reconstructor):
     device: str = "auto"
 
     def __post_init__(self):
-        _one_of("sources", self.sources, ("auto", 1, 2))
-        _one_of("lens_light", self.lens_light, ("auto", 0, 1, 2))
+        check_choice("sources", self.sources, ("auto", 1, 2))
+        check_choice("lens_light", self.lens_light, ("auto", 0, 1, 2))
         if self.light is not None:
             if not (isinstance(self.light, Deblending) and self.light.sources):
                 raise ValueError(f"light must be a Deblending with a source, or None; got {type(self.light).__name__}")
             if self.lens_light != "auto":
                 raise ValueError(f"light says what lens light there is: leave lens_light={self.lens_light!r} out")
-        _one_of("start", self.start, ("auto", "blind", "posterior"))
-        _one_of("posterior", self.posterior, ("laplace", "hmc"))
-        _one_of("band_shapes", self.band_shapes, ("shared", "separate"))
+        check_choice("start", self.start, ("auto", "blind", "posterior"))
+        check_choice("posterior", self.posterior, ("laplace", "hmc"))
+        check_choice("band_shapes", self.band_shapes, ("shared", "separate"))
         for name, least in (("draws", 1), ("starts", 1), ("rounds", 1), ("samples", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}")
-        for name, what in (
-            ("ellipticity_prior", "a positive standard deviation"), ("shear_prior", "a positive standard deviation"),
-            ("radius", "a positive number of arcsec"),
-        ):
-            value = getattr(self, name)
-            if value is not None and not _is_positive(value):
-                raise ValueError(f"{name} must be {what}, or None; got {value!r}")
-        if self.gamma_prior is not None and not _is_gaussian(self.gamma_prior):
-            raise ValueError(
-                "gamma_prior must be (mean, standard deviation) with a positive second, or None; "
-                f"got {self.gamma_prior!r}"
-            )
+            check_whole(name, getattr(self, name), least)
+        for name in ("ellipticity_prior", "shear_prior"):
+            check_positive(name, getattr(self, name), "a positive standard deviation")
+        check_positive("radius", self.radius, "a positive number of arcsec")
+        check_gaussian("gamma_prior", self.gamma_prior)
         if not isinstance(self.device, str) or self.device not in ("auto", "cpu"):
             raise ValueError(f"forward runs on the CPU: device must be 'auto' or 'cpu'; got {self.device!r}")
 
@@ -314,18 +304,3 @@ class Forward(Reconstructor):
         if self.shear_prior is not None:
             weight[6:8] = self.shear_prior**-2
         return mean, weight
-
-
-def _is_positive(value) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < np.inf
-
-
-def _is_gaussian(prior) -> bool:
-    if not (isinstance(prior, Sequence) and len(prior) == 2 and isinstance(prior[0], Real)):
-        return False
-    return bool(np.isfinite(prior[0])) and _is_positive(prior[1])
-
-
-def _one_of(name: str, value, allowed: tuple) -> None:
-    if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
