@@ -8,7 +8,9 @@ from numbers import Integral, Real
 import astropy.units as u
 import numpy as np
 
-__all__ = ["check_choice", "check_device", "check_gaussian", "check_number", "check_positive", "check_whole"]
+__all__ = [
+    "check_choice", "check_device", "check_gaussian", "check_number", "check_positive", "check_whole", "chosen_device",
+]
 
 
 def check_choice(name: str, value, allowed: tuple) -> None:
@@ -29,6 +31,15 @@ def check_device(value) -> None:
         raise ValueError(f"device must be 'auto' or a torch device such as 'cpu' or 'cuda'; got {value!r}") from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is 'cuda', but torch finds no CUDA GPU here: use 'auto' or 'cpu'")
+
+
+def chosen_device(value: str) -> str:
+    """The device of a checked option: for ``"auto"`` a GPU where there is one."""
+    if value != "auto":
+        return value
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def check_whole(name: str, value, least: int) -> None:

@@ -42,7 +42,8 @@ def segmented(images: np.ndarray, shown: np.ndarray, threshold: float) -> np.nda
 
 def dressed(
     blend: Blend, images: Sequence[np.ndarray], levels: Sequence[float], catalog: QTable, labels: np.ndarray,
-    parameters: int, flags: Sequence[str] = (), shares: Sequence[np.ndarray] | None = None, **meta,
+    parameters: int, flags: Sequence[str] = (), shares: Sequence[np.ndarray] | None = None, *, judged: bool = False,
+    **meta,
 ) -> Deblending:
     """Dress the galaxies.
 
@@ -62,6 +63,8 @@ def dressed(
         On the whole, kept as ``meta["flags"]``.
     shares : sequence of ndarray, optional
         One array (n, ny, nx) a band; left out, the data in the proportion of the images.
+    judged : bool
+        Whether a reduced chi-square more than three sigma above 1 is flagged as ``poor fit``.
     **meta
         What else the method notes.
     """
@@ -80,16 +83,18 @@ def dressed(
         own = divided(data, galaxies) if shares is None else shares[number]
         sources.append([like(band.image, galaxy) for galaxy in galaxies])
         parts.append([like(band.image, share, mask=band.image.mask) for share in own])
-    count = len(catalog)
+    count, freedom = len(catalog), max(blend.used - parameters, 1)
+    if judged and squares / freedom > 1 + 3 * np.sqrt(2 / freedom):
+        flags = (*flags, "poor fit")
     return Deblending(
         sources=[blend.as_given([band[i] for band in sources]) for i in range(count)],
         shares=[blend.as_given([band[i] for band in parts]) for i in range(count)],
         catalog=catalog, segmentation=SegmentationImage(labels.astype(int)), model=blend.as_given(models),
-        residual=blend.as_given(residuals), chi2=squares / max(blend.used - parameters, 1),
+        residual=blend.as_given(residuals), chi2=squares / freedom,
         image=blend.as_given([band.image for band in blend.bands]),
         meta={
             "flags": tuple(flags), "background": blend.as_given([float(level) for level in levels]),
-            "degrees_of_freedom": max(blend.used - parameters, 1), **meta,
+            "degrees_of_freedom": freedom, **meta,
         },
     )
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 from scipy.optimize import nnls
 from torch import nn
 
@@ -31,7 +30,7 @@ from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.networks.orientations import ORIENTATIONS
 from lensdeblend.networks.weights import Card, load_weights
-from lensdeblend.options import check_choice, check_device, check_positive, check_whole
+from lensdeblend.options import check_choice, check_device, check_positive, check_whole, chosen_device
 from lensdeblend.results import Deblending
 
 __all__ = ["Gan", "GanPaper"]
@@ -102,7 +101,7 @@ class Gan(Deblender):
 
     def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
         """Return one image and one catalogue row a galaxy; nothing is random."""
-        network, card = _loaded(str(self.weights), self._device)
+        network, card = _loaded(str(self.weights), chosen_device(self.device))
         blend = Blend.of(image)
         detection, levels = detected_above_sky(
             Detector(self.threshold), blend, self.background, segmentation, positions
@@ -114,7 +113,8 @@ class Gan(Deblender):
             groups = [
                 drawn(
                     network, shown, detection.positions, levels, pixels=card.domain["pixels"], batch=self.batch,
-                    orientations=ORIENTATIONS if self.symmetrise else ORIENTATIONS[:1], device=self._device,
+                    orientations=ORIENTATIONS if self.symmetrise else ORIENTATIONS[:1],
+                    device=chosen_device(self.device),
                 )
                 for shown in all_channels
             ]
@@ -124,12 +124,6 @@ class Gan(Deblender):
             galaxies = [_solved(*each) for each in zip(blend.bands, galaxies, levels)]
         flags = outside(blend, detection.positions, card.domain, network.rule)
         return self._told(blend, detection, galaxies, levels, flags, card)
-
-    @property
-    def _device(self) -> str:
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
 
     def _told(
         self, blend: Blend, detection: Detection, galaxies: Sequence[np.ndarray], levels: Sequence[float],
@@ -144,14 +138,10 @@ class Gan(Deblender):
             [flags_of(place, flux, blend.shape) for place, flux in zip(positions, fluxes)],
         )
         labels = segmented(whole, detection.significance, self.threshold)
-        result = dressed(
-            blend, galaxies, levels, catalog, labels, fluxes.size if self.solve else 0, flags,
+        return dressed(
+            blend, galaxies, levels, catalog, labels, fluxes.size if self.solve else 0, flags, judged=True,
             weights=card.name, weights_sha256=card.sha256,
         )
-        freedom = result.meta["degrees_of_freedom"]
-        if result.chi2 > 1 + 3 * np.sqrt(2 / freedom):
-            result.meta["flags"] += ("poor fit",)
-        return result
 
 
 @dataclass(frozen=True)

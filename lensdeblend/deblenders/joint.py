@@ -29,7 +29,7 @@ from lensdeblend.deblenders.further import further_places, gain
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.options import (
-    check_choice, check_device, check_gaussian, check_positive, check_whole,
+    check_choice, check_device, check_gaussian, check_positive, check_whole, chosen_device,
 )
 from lensdeblend.results import Deblending
 
@@ -161,7 +161,7 @@ class Joint(Deblender):
         priors = Priors(self.position_prior, self.ellipticity_prior, self.radius_prior)
         return fit_blends(
             blends, positions, levels, indices=_INDICES[self.components], priors=priors, select=self.select,
-            device=self._device,
+            device=chosen_device(self.device),
         )
 
     def _completed(self, blends, fits: dict[int, BlendFit], levels, searched: Sequence[int]) -> list[int]:
@@ -190,12 +190,6 @@ class Joint(Deblender):
         found = found[apart > _CLOSEST]
         return np.concatenate([places, found[:1]]) if len(found) else None
 
-    @property
-    def _device(self) -> str:
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
-
     def _dressed(self, blend: Blend, fit: BlendFit, levels: Sequence[float], detection: Detection) -> Deblending:
         names = ("x", "y", "e1", "e2")
         told = {name: np.array([fit.value(name, g) for g in range(len(fit))]) for name in names}
@@ -210,12 +204,9 @@ class Joint(Deblender):
             **{f"{name}_err": told[name][:, 1] for name in names},
         )
         count = len(fit.parameters) + fit.fluxes.size
-        flags = [] if fit.converged else ["not converged"]
-        freedom = max(blend.used - count, 1)
-        if fit.chi2 / freedom > 1 + 3 * np.sqrt(2 / freedom):
-            flags.append("poor fit")
         return dressed(
-            blend, fit.images, levels, catalog, segmented(whole, detection.significance, self.threshold), count, flags,
+            blend, fit.images, levels, catalog, segmented(whole, detection.significance, self.threshold), count,
+            [] if fit.converged else ["not converged"], judged=True,
         )
 
 

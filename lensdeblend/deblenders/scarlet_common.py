@@ -115,12 +115,8 @@ def told(
             flags_of(position, fluxes, blend.shape) for position, fluxes in zip(detection.positions, found.fluxes)
         ],
     )
-    result = dressed(
+    return dressed(
         blend, list(found.images.transpose(1, 0, 2, 3)), levels, catalog,
         segmented(whole, detection.significance, threshold), found.fluxes.size,
-        [] if found.converged else ["not converged"],
+        [] if found.converged else ["not converged"], judged=True,
     )
-    freedom = result.meta["degrees_of_freedom"]
-    if result.chi2 > 1 + 3 * np.sqrt(2 / freedom):
-        result.meta["flags"] += ("poor fit",)
-    return result

@@ -40,7 +40,7 @@ from lensdeblend.reconstructors.inverting import (
     JointFit, JointProblem, Part, PixelFit, PixelProblem, fit_pixels, with_nonnegative_sources,
 )
 from lensdeblend.options import (
-    check_choice, check_device, check_gaussian, check_number, check_positive, check_whole,
+    check_choice, check_device, check_gaussian, check_number, check_positive, check_whole, chosen_device,
 )
 from lensdeblend.reconstructors.pixel_dressing import dress_pixels, model_in_frame
 from lensdeblend.reconstructors.pixel_start import PixelStart, start_from_parameters, start_from_result
@@ -224,14 +224,8 @@ class Pixelated(Reconstructor):
         freedom = source / source.max().clamp_min(1e-300) + _FAINTEST
         precision, log_determinant = precision_matrix(fit.problem.mapping.grid, "curvature", freedom)
         return replace(
-            fit.problem, precision=precision.to(self._device), precision_log_determinant=log_determinant
+            fit.problem, precision=precision.to(chosen_device(self.device)), precision_log_determinant=log_determinant
         )
-
-    @property
-    def _device(self) -> str:
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
 
     def _problem(self, start: PixelStart) -> JointProblem:
         model = start.model
@@ -267,7 +261,7 @@ class Pixelated(Reconstructor):
         seeing = seeing_matrix(subdivision, frame.kernel, frame.weight)
         return PixelProblem(
             PixelMapping(grid, subdivision, seeing, unit, arcs.frame),
-            precision.to(self._device), log_determinant,
+            precision.to(chosen_device(self.device)), log_determinant,
             ParametricLens(
                 model, Subdivision.uniform(frame.grid, 4, used=frame.reachable), frame.convolution, frame.weight
             ),

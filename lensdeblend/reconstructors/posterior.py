@@ -26,7 +26,7 @@ from lensdeblend.networks.weights import has_weights
 from lensdeblend.reconstructors.dressing import dress
 from lensdeblend.reconstructors.fitting import LensFit, fit_lens, light_in_frame, sharpen
 from lensdeblend.reconstructors.network_posterior import NetworkPosterior, as_starts
-from lensdeblend.options import check_device, check_whole
+from lensdeblend.options import check_device, check_whole, chosen_device
 from lensdeblend.reconstructors.population_prior import PopulationPrior
 from lensdeblend.reconstructors.reweighting import reweight
 from lensdeblend.reconstructors.view import View
@@ -149,9 +149,7 @@ class Posterior(Reconstructor):
         )
 
     def _read(self, image: NDData) -> NetworkPosterior:
-        device = self.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = chosen_device(self.device)
         return NetworkPosterior.of(image, str(self.weights), device=device, symmetrise=self.symmetrise)
 
     def _fit(self, view: View, values: np.ndarray, prior: PopulationPrior, rng: np.random.Generator) -> LensFit:

@@ -32,6 +32,7 @@ from lensdeblend.lensing.parametric import LENS_NAMES
 from lensdeblend.networks.orientations import ORIENTATIONS, turned, turned_lens
 from lensdeblend.networks.unlensing import Seen
 from lensdeblend.networks.weights import Card, load_weights
+from lensdeblend.options import chosen_device
 from lensdeblend.reconstructors.curves import curves_table
 from lensdeblend.reconstructors.network_domain import as_seen, brightest, outside
 from lensdeblend.reconstructors.network_grid import NetworkGrid, Stamp
@@ -88,7 +89,7 @@ class UNet(Reconstructor):
 
     def reconstruct_batch(self, images: Sequence[Image], rng: np.random.Generator) -> list[Reconstruction]:
         """Return one reconstruction an image, the network run on all of them together."""
-        network, card = _loaded(str(self.weights), self._device)
+        network, card = _loaded(str(self.weights), chosen_device(self.device))
         bands = [_as_bands(image) for image in images]
         flat = [_View.of(image, card) for group in bands for image in group.values()]
         for part in range(0, len(flat), self.batch):
@@ -103,18 +104,12 @@ class UNet(Reconstructor):
         return results
 
     @property
-    def _device(self) -> str:
-        if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        return self.device
-
-    @property
     def _orientations(self):
         return ORIENTATIONS if self.symmetrise else ORIENTATIONS[:1]
 
     def _read(self, network: nn.Module, views: Sequence[_View]) -> None:
         """Lens parameters and errors of each, lengths in network pixels, as a mean over orientations."""
-        seen = _seen(views, self._device)
+        seen = _seen(views, chosen_device(self.device))
         lenses, spreads = [], []
         with torch.no_grad():
             for orientation in self._orientations:
@@ -130,7 +125,7 @@ class UNet(Reconstructor):
 
     def _draw(self, network: nn.Module, views: Sequence[_View]) -> None:
         """The source of each behind its lens, as a mean over orientations."""
-        seen = _seen(views, self._device)
+        seen = _seen(views, chosen_device(self.device))
         lens = torch.stack([view.lens for view in views])
         unlensed, sources = [], []
         with torch.no_grad():
