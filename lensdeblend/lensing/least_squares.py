@@ -15,6 +15,9 @@ from torch import Tensor
 
 __all__ = ["Fit", "Linearisation", "State", "descend", "levenberg_marquardt", "nonnegative_amplitudes"]
 
+# Of normal equations whose diagonal is scaled to 1.
+_SLIGHT_DAMPING = 1e-2
+
 
 @dataclass
 class Linearisation:
@@ -136,6 +139,7 @@ def levenberg_marquardt(
     prior_weight: Tensor | None = None,
     iterations: int = 30,
     tolerance: float = 1e-3,
+    roughness: float = 0.0,
     damping: float = 1e-2,
 ) -> Fit:
     """Minimise the chi-square of every start.
@@ -152,6 +156,9 @@ def levenberg_marquardt(
         (P,): Gaussian priors; weight is one over variance, 0 for none.
     tolerance : float
         A start has converged when a step changes its objective by less than this, or none lowers it however short.
+    roughness : float
+        It has, too, when a nearly undamped step that promised less than this did not lower it: by how much the
+        objective jumps as a cusp moves past the points at which pixels are sampled.
 
     Returns
     -------
@@ -175,14 +182,15 @@ def levenberg_marquardt(
         return State(amplitudes, objective, normal, gradient)
 
     return descend(
-        state, start.clamp(lower, upper), lower, upper, iterations=iterations, tolerance=tolerance, damping=damping
+        state, start.clamp(lower, upper), lower, upper, iterations=iterations, tolerance=tolerance,
+        roughness=roughness, damping=damping,
     )
 
 
 def descend(
     state: Callable[[Tensor], State], start: Tensor, lower: Tensor, upper: Tensor, *, iterations: int = 30,
-    tolerance: float = 1e-3, damping: float = 1e-2, some: Callable[[Tensor], Callable[[Tensor], State]] | None = None,
-    within: Callable[[Tensor], Tensor] | None = None,
+    tolerance: float = 1e-3, roughness: float = 0.0, damping: float = 1e-2,
+    some: Callable[[Tensor], Callable[[Tensor], State]] | None = None, within: Callable[[Tensor], Tensor] | None = None,
 ) -> Fit:
     """Lower the objective of every start by damped steps.
 
@@ -207,7 +215,7 @@ def descend(
     active, finished = torch.arange(starts, device=start.device), []
     used = 0
     for used in range(1, iterations + 1):
-        step = _damped_step(parameters, now.normal, now.gradient, now.free(size), lower, upper, damp)
+        step, promise = _damped_step(parameters, now.normal, now.gradient, now.free(size), lower, upper, damp)
         trial = (parameters + step).clamp(lower, upper)
         trial = trial if within is None else within(trial)
         new = state(trial)
@@ -215,7 +223,7 @@ def descend(
         better = gain > 0
         converged = converged | (better & (gain < tolerance)) | (~better & (damp > 1e6)) | (
             ~better & (gain.abs() < tolerance)
-        )
+        ) | (~better & (promise < roughness) & (damp < _SLIGHT_DAMPING))
         parameters = torch.where(better[:, None], trial, parameters)
         now = now.replaced(new, better)
         damp = torch.where(better, damp / 5, damp * 6).clamp(1e-8, 1e8)
@@ -243,7 +251,8 @@ def _reached(parameters: Tensor, now: State, converged: Tensor, used: int) -> Fi
     )
 
 
-def _damped_step(parameters, normal, gradient, free, lower, upper, damp) -> Tensor:
+def _damped_step(parameters, normal, gradient, free, lower, upper, damp) -> tuple[Tensor, Tensor]:
+    """The step, and by how much the objective would fall were the model linear."""
     size = parameters.shape[1]
     pushed = ((parameters <= lower) & (gradient[:, :size] < 0)) | ((parameters >= upper) & (gradient[:, :size] > 0))
     free = free.clone()
@@ -257,4 +266,5 @@ def _damped_step(parameters, normal, gradient, free, lower, upper, damp) -> Tens
     right = torch.where(free, gradient * norm, torch.zeros_like(gradient))
     step, failed = torch.linalg.solve_ex(system, right)
     step = torch.where(torch.isfinite(step) & (failed == 0)[:, None], step, torch.zeros_like(step))
-    return (step * norm)[:, :size]
+    promise = (step * right).sum(-1) + damp * (step * step).sum(-1)
+    return (step * norm)[:, :size], promise

@@ -30,22 +30,27 @@ _B_IN_INVERSE_N = (
     -1 / 3, 0.009878906893, 0.001785841602, 0.0001273462337, -0.0001394641884,
     3.102472928e-05, -3.466472223e-06, 1.644580665e-07,
 )
+# Of that series' slope, in powers of 1/n from the second.
+_B_SLOPE_IN_INVERSE_N = tuple(-k * coefficient for k, coefficient in enumerate(_B_IN_INVERSE_N))[1:]
 # Keeps the cusp's logarithm finite; far below any pixel (arcsec squared).
 _SOFTENING2 = 1e-12
 
 
 def sersic_b(n: Tensor) -> Tensor:
     """The constant that makes the radius contain half of the light."""
-    inverse = 1 / n
-    series = _B_IN_INVERSE_N[-1]
-    for coefficient in _B_IN_INVERSE_N[-2::-1]:
-        series = coefficient + inverse * series
-    return 2 * n + series
+    return 2 * n + _polynomial(_B_IN_INVERSE_N, n.reciprocal())
 
 
 def _sersic_b_slope(n: Tensor) -> Tensor:
-    inverse = 1 / n
-    return 2 - sum(k * c * inverse ** (k + 1) for k, c in enumerate(_B_IN_INVERSE_N))
+    inverse = n.reciprocal()
+    return 2 + inverse * inverse * _polynomial(_B_SLOPE_IN_INVERSE_N, inverse)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Tensor) -> Tensor:
+    total = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        total = coefficient + x * total
+    return total
 
 
 def _log_normalisation(n: Tensor, b: Tensor) -> Tensor:

@@ -33,10 +33,14 @@ _FINEST_DIVISION = 1e-5
 # Several times what the cusps of a lens take; a fit that would need more is no lens.
 _SPARE_CELLS = 10_000
 _FEWEST_SHOWN = 20
+# Of chi-square, from the error that the division of the pixels leaves standing.
+_ROUGHNESS = 0.2
 # A move that is worth less chi-square than this does not ask for other cells.
 _SETTLED = 1.0
 # How many of the proposed starts are fitted: they lie close to each other.
 _PROPOSED = 4
+# Standard deviations of chi-square; three make a fit poor.
+_TWICE_POOR = 6.0
 # Two searches that end this close in chi-square have found the same minimum.
 _SAME_MINIMUM = 1.0
 
@@ -192,19 +196,24 @@ def _polish(
     if float(fit.objective[order[0]]) > hopeless * len(lens.used):
         return None
     close = fit.objective[order] < fit.objective[order[0]] * 1.2 + 20
+    count = len(lens.used)
+    give_up = np.inf if np.isinf(hopeless) else count + _TWICE_POOR * np.sqrt(2 * count)
     fits = [
-        sharpen(frame, model, fit.parameters[i][None].double(), priors) for i in order[close][:most]
+        sharpen(frame, model, fit.parameters[i][None].double(), priors, give_up=give_up) for i in order[close][:most]
     ]
     return min(fits, key=lambda f: f.chi2)
 
 
-def sharpen(frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, passes: int = 3) -> LensFit:
-    """Fit in double precision from a good start, the pixels divided as finely as the model needs."""
+def sharpen(
+    frame: Frame, model: SersicLens, begin: Tensor, priors=None, *, passes: int = 3, give_up: float = np.inf
+) -> LensFit:
+    """Fit in double precision from a good start, the pixels divided as finely as the model needs; not on and on where
+    chi-square stays above ``give_up``."""
     lower, upper = bounds(model, frame, begin[0])
     mean, weight = priors(model) if priors else (None, None)
     lens, fit = settle(
         evenly_divided(frame, model), lambda p, a: divided(frame, model, p, a), frame.weighted_data, begin, lower,
-        upper, passes=passes, prior_mean=mean, prior_weight=weight,
+        upper, passes=passes, give_up=give_up, prior_mean=mean, prior_weight=weight,
     )
     parameters, amplitudes = fit.parameters, fit.amplitudes
     basis = lens.linearise(parameters, False).basis
@@ -235,7 +244,10 @@ def with_another(parameters: Tensor, old: SersicLens, new: SersicLens) -> list[T
     return begins
 
 
-def settle(lens, divide: Callable, data: Tensor, begin: Tensor, lower: Tensor, upper: Tensor, *, passes: int, **priors):
+def settle(
+    lens, divide: Callable, data: Tensor, begin: Tensor, lower: Tensor, upper: Tensor, *, passes: int,
+    give_up: float = np.inf, **priors,
+):
     """Fit ``lens``, then again with the pixels divided for what was found, until that changes little.
 
     ``divide(parameters, amplitudes)`` gives the lens on pixels divided as these need. Returns the last lens and its
@@ -246,13 +258,14 @@ def settle(lens, divide: Callable, data: Tensor, begin: Tensor, lower: Tensor, u
     for _ in range(passes):
         lens = divide(parameters, amplitudes)
         fit = levenberg_marquardt(
-            lens.linearise, data, parameters, lower, upper, iterations=25, tolerance=1e-3, damping=1e-3, **priors
+            lens.linearise, data, parameters, lower, upper, iterations=25, tolerance=1e-3, roughness=_ROUGHNESS,
+            damping=1e-3, **priors,
         )
         step = fit.parameters - parameters
         parameters, amplitudes = fit.parameters, fit.amplitudes
         size = parameters.shape[1]
         # In units of the normal matrix: how much chi-square the move made since the pixels were cut is worth.
-        if float(step[0] @ fit.normal[0, :size, :size] @ step[0]) < _SETTLED:
+        if float(step[0] @ fit.normal[0, :size, :size] @ step[0]) < _SETTLED or float(fit.objective) > give_up:
             break
     return lens, fit
 

@@ -256,8 +256,9 @@ def clipped_light(frame: Frame, begin: np.ndarray) -> LensLight:
         image = (fit.amplitudes[:, :, None, None] * lens.images(start)).sum((0, 1))
         outlier = ((frame.data - image) / frame.sigma > 3) & frame.used
         spread = torch.as_tensor(gaussian_filter(outlier.double().numpy(), 1.0) > 0.2)
-        clipped = frame.used & ~spread
-        if int(clipped.sum()) < 20:
+        before, clipped = clipped, frame.used & ~spread
+        settled = bool(fit.converged) and torch.equal(clipped, before)
+        if settled or int(clipped.sum()) < 20:
             break
     return LensLight(start[0, 8:].double().numpy(), image)
 
