@@ -708,6 +708,35 @@ def test_levenberg_marquardt_does_not_converge_where_the_model_is_not_finite():
     assert not fit.converged.any()
 
 
+def test_levenberg_marquardt_ends_where_only_roughness_is_left():
+    """A model that jumps, as one with a cusp does when the cusp passes a sample point."""
+    rng = np.random.default_rng(5)
+    data = 100 * torch.exp(-0.4 * TIME) + torch.tensor(rng.normal(size=60))
+    calls = []
+
+    def rough(parameters, with_slopes=True):
+        calls.append(len(parameters))
+        exact = decay(parameters)
+        jump = 1e-4 * torch.sign(torch.sin(1e5 * parameters[:, :, None] + 7 * TIME))
+        return Linearisation(exact.basis + jump, exact.slopes, exact.components, exact.columns)
+
+    begin = tensors([[2.0]], [0.01], [5.0])
+    smooth = levenberg_marquardt(decay, data, *begin)
+    levenberg_marquardt(rough, data, *begin, iterations=60)
+    on, _ = len(calls), calls.clear()
+    fit = levenberg_marquardt(rough, data, *begin, iterations=60, roughness=0.2)
+    assert bool(fit.converged[0]) and len(calls) < on
+    assert float(fit.objective[0]) == pytest.approx(float(smooth.objective[0]), abs=0.2)
+
+
+def test_levenberg_marquardt_goes_on_past_a_rejected_step_that_promised_much():
+    start = tensors([[4.9]], [0.01], [5.0])
+    data = 100 * torch.exp(-0.4 * TIME)
+    fits = [levenberg_marquardt(decay, data, *start, iterations=60, roughness=r, damping=1e-8) for r in (0.0, 0.2)]
+    torch.testing.assert_close(fits[0].parameters, fits[1].parameters)
+    assert float(fits[1].parameters[0, 0]) == pytest.approx(0.4, rel=1e-6)
+
+
 def test_levenberg_marquardt_stays_within_bounds():
     data = 100 * torch.exp(-0.4 * TIME)
     fit = levenberg_marquardt(decay, data, *tensors([[2.0]], [1.0], [5.0]), iterations=50)
