@@ -7,9 +7,10 @@ from astropy.nddata import NDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend import deblend, methods, simulate
+from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.catalog import flags_of, half_light_radius, moments, shape
 from lensdeblend.deblenders.photutils import Photutils
-from lensdeblend.images import prepare
+from lensdeblend.images import like, prepare
 from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
 
 NAMES = [
@@ -122,7 +123,51 @@ def test_half_of_the_light_of_a_bulge_and_a_disc():
     ((20.0, 30.0), (0.0,), ["no flux", "off the image"]),
 ])
 def test_flags_of_a_galaxy(position, fluxes, flags):
-    assert flags_of(np.array(position), np.array(fluxes), (30, 40)) == flags
+    noise = StdDevUncertainty(np.ones((30, 40)))
+    blend = Blend.of(prepare(NDData(np.ones((30, 40)), uncertainty=noise, meta={"PIXSCALE": 0.2})))
+    assert flags_of(np.array(position), np.array(fluxes), blend) == flags
+
+
+def masked(image, mask):
+    image = prepare(image)
+    return like(image, np.where(mask, 1e6, image.data), uncertainty=image.uncertainty, mask=mask)
+
+
+class TestMasked:
+    """A galaxy that no pixel shows has the flag in every method, its neighbours do not."""
+
+    @pytest.fixture
+    def hidden(self, truth):
+        row, column = np.indices(truth.image.data.shape)
+        return np.hypot(column - POSITIONS[2, 0], row - POSITIONS[2, 1]) < 5
+
+    @pytest.fixture
+    def image(self, truth, hidden):
+        return masked(truth.image, hidden)
+
+    def test_at_a_given_position(self, image, name):
+        flags = deblend(image, positions=POSITIONS, method=name, seed=1).catalog["flags"]
+        assert ["masked" in flag for flag in flags] == [False, False, True]
+
+    def test_in_a_given_segment(self, image, hidden, name):
+        labels = np.where(hidden, 3, 0)
+        for label, (x, y) in enumerate(POSITIONS[:2].astype(int), start=1):
+            labels[y - 3:y + 4, x - 3:x + 4] = label
+        rows = deblend(image, segmentation=labels, method=name, seed=1).catalog
+        nearest = np.hypot(rows["x"] - POSITIONS[2, 0], rows["y"] - POSITIONS[2, 1]).argmin()
+        assert ["masked" in flag for flag in rows["flags"]] == [row == nearest for row in range(3)]
+
+    def test_not_where_another_band_shows_it(self, truth, image, name):
+        rows = deblend({"g": image, "r": truth.image}, positions=POSITIONS, method=name, seed=1).catalog
+        assert not any("masked" in flag for flag in rows["flags"])
+
+    @pytest.mark.parametrize("radius, flagged", [(3.0, False), (4.0, True)])
+    def test_within_the_width_of_the_psf(self, truth, radius, flagged):
+        """FWHM of 3.5 pixels."""
+        row, column = np.indices(truth.image.data.shape)
+        mask = np.hypot(column - 24, row - 38) <= radius
+        blend = Blend.of(masked(truth.image, mask))
+        assert ("masked" in flags_of(POSITIONS[2], np.ones(1), blend)) == flagged
 
 
 def test_the_shape_of_a_blurred_gaussian():

@@ -8,7 +8,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
-from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.blend import Band, Blend
+from lensdeblend.reconstructors.network_grid import gaussian_width
 
 __all__ = [
     "blendedness", "catalogue", "flags_of", "half_light_radius", "moments", "shape", "together",
@@ -59,15 +60,28 @@ def catalogue(
     return table
 
 
-def flags_of(position: np.ndarray, fluxes: np.ndarray, size: tuple[int, int]) -> list[str]:
-    """Of a galaxy at pixel x, y of an image of ``size`` (ny, nx): ``no flux``, ``off the image``, ``at the edge``."""
+def flags_of(position: np.ndarray, fluxes: np.ndarray, blend: Blend) -> list[str]:
+    """Of a galaxy at pixel x, y of the first band: ``no flux``, ``off the image``, ``at the edge``, ``masked``.
+
+    It is ``masked`` where no band shows a pixel within one FWHM of its PSF (a pixel at least) of the position: of a
+    star, 94% of the light.
+    """
     flags = [] if (fluxes > 0).any() else ["no flux"]
-    upper = np.array(size[::-1]) - 0.5
+    upper = np.array(blend.shape[::-1]) - 0.5
     if (position < -0.5).any() or (position >= upper).any():
-        flags.append("off the image")
-    elif (position < 1.5).any() or (position > upper - 2).any():
+        return [*flags, "off the image"]
+    if (position < 1.5).any() or (position > upper - 2).any():
         flags.append("at the edge")
+    if not any(_shows(band, position) for band in blend.bands):
+        flags.append("masked")
     return flags
+
+
+def _shows(band: Band, position: np.ndarray) -> bool:
+    x, y = band.matrix @ position + band.offset
+    row, column = np.nonzero(band.used)
+    nearest = np.hypot(column - x, row - y).min(initial=np.inf)
+    return nearest <= 1 or (band.psf is not None and nearest <= gaussian_width(band.psf))
 
 
 def together(blend: Blend, images: Sequence[np.ndarray]) -> np.ndarray:

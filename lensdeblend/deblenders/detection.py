@@ -100,7 +100,7 @@ def detected(detector: Detector, blend: Blend, segmentation=None, positions: np.
     if positions is not None:
         return detector.around(blend, positions)
     if segmentation is not None:
-        return of_labels(segmentation.data, significance(blend))
+        return of_labels(segmentation.data, significance(blend), _hidden(blend))
     return detector.find(blend)
 
 
@@ -114,20 +114,30 @@ def detected_above_sky(
     return detection, sky_levels(blend, detection.labels)
 
 
-def of_labels(labels: np.ndarray, shown: np.ndarray) -> Detection:
-    """Positions of the brightest pixel of each segment, refined by a parabola; the most significant first."""
+def of_labels(labels: np.ndarray, shown: np.ndarray, hidden: np.ndarray | None = None) -> Detection:
+    """Positions of the brightest pixel of each segment, refined by a parabola; the most significant first.
+
+    Of a segment whose pixels are all ``hidden`` the middle: what shines in from its neighbours says nothing of it.
+    """
     places = []
     for label in np.unique(labels[labels > 0]):
-        inside = np.where(labels == label, shown, -np.inf)
-        row, column = np.unravel_index(np.argmax(inside), shown.shape)
-        places.append((shown[row, column], column, row, label))
+        own = labels == label
+        row, column = np.unravel_index(np.argmax(np.where(own, shown, -np.inf)), shown.shape)
+        place = column + _vertex(shown[row], column), row + _vertex(shown[:, column], row)
+        if hidden is not None and hidden[own].all():
+            place = tuple(pixels.mean() for pixels in np.nonzero(own)[::-1])
+        places.append((shown[row, column], place, label))
     places.sort(key=lambda place: -place[0])
-    positions = np.array([[column + _vertex(shown[row], column), row + _vertex(shown[:, column], row)]
-                          for _, column, row, _ in places]).reshape(-1, 2)
+    positions = np.array([place for _, place, _ in places]).reshape(-1, 2)
     renumbered = np.zeros_like(labels)
     for number, (*_, label) in enumerate(places, start=1):
         renumbered[labels == label] = number
     return Detection(positions, renumbered, shown)
+
+
+def _hidden(blend: Blend) -> np.ndarray:
+    """Pixels of the first band that no band shows."""
+    return ~np.any([_on_first(band, band.used.astype(float), blend.shape) > 0 for band in blend.bands], 0)
 
 
 def _vertex(line: np.ndarray, at: int) -> float:

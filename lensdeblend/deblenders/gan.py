@@ -65,8 +65,8 @@ class Gan(Deblender):
 
     ``flux`` is the sum of a galaxy's image. It has no error, ``flux_err`` is NaN: the network does not say how wrong
     its images are, and the noise of the pixels is the lesser part. Shapes and radii are moments of the images, with the
-    PSF in them. Flags of a galaxy: ``no flux``, ``at the edge``, ``off the image``; of the whole, in ``meta["flags"]``:
-    ``nothing found``, ``poor fit``, and ``out_of_domain`` with the reason.
+    PSF in them. Flags of a galaxy: ``no flux``, ``at the edge``, ``off the image``, ``masked``; of the whole, in
+    ``meta["flags"]``: ``nothing found``, ``poor fit``, and ``out_of_domain`` with the reason.
 
     References
     ----------
@@ -135,7 +135,7 @@ class Gan(Deblender):
         shapes = np.array([shape(galaxy) for galaxy in whole])
         catalog = catalogue(
             blend, positions, fluxes, np.full_like(fluxes, np.nan), shapes[:, :2], shapes[:, 2], blendedness(whole),
-            [flags_of(place, flux, blend.shape) for place, flux in zip(positions, fluxes)],
+            [flags_of(place, flux, blend) for place, flux in zip(positions, fluxes)],
         )
         labels = segmented(whole, detection.significance, self.threshold)
         return dressed(

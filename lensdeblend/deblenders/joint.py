@@ -80,7 +80,8 @@ class Joint(Deblender):
     Errors are those of the Laplace approximation, all other galaxies' numbers marginalised. A galaxy whose light is all
     unresolved is a point if the data do as well with that: its radius and ellipticities are 0, these with errors of
     NaN. Flags of a galaxy: ``at a bound: ellipticity`` (or ``position``, ``radius``), ``no flux``, ``at the edge``,
-    ``off the image``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor fit``.
+    ``off the image``, ``masked``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor
+    fit``.
 
     References
     ----------
@@ -200,7 +201,7 @@ class Joint(Deblender):
         catalog = catalogue(
             blend, positions, fluxes, errors, np.stack([told["e1"][:, 0], told["e2"][:, 0]], 1), radii,
             blendedness(whole),
-            [[*fit.at_bounds[g], *flags_of(positions[g], fluxes[g], blend.shape)] for g in range(len(fit))],
+            [[*fit.at_bounds[g], *flags_of(positions[g], fluxes[g], blend)] for g in range(len(fit))],
             **{f"{name}_err": told[name][:, 1] for name in names},
         )
         count = len(fit.parameters) + fit.fluxes.size

@@ -21,7 +21,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from scipy.optimize import nnls
 
 from lensdeblend.deblenders.blend import Band, Blend
-from lensdeblend.deblenders.catalog import blendedness, catalogue, shape, together
+from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, shape, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky, on_band
 from lensdeblend.deblenders.dressing import divided, dressed, nothing_found
 from lensdeblend.interfaces import Deblender, Image
@@ -55,7 +55,8 @@ class Photutils(Deblender):
     -----
     ``sources`` are the weighed templates, ``flux`` is the sum of a galaxy's share of the data around all that was
     detected, and its error that of the pixels' noise alone: what a neighbour's template takes away is in none. Shapes
-    and radii are those of the templates, with the PSF in them.
+    and radii are those of the templates, with the PSF in them. Flags of a galaxy: ``no flux`` (in its template),
+    ``at the edge``, ``off the image``, ``masked``; of the whole, in ``meta["flags"]``: ``nothing found``.
 
     References
     ----------
@@ -164,10 +165,10 @@ def _told(
         counted = band.used & (on_band(band, near.astype(int)) > 0)
         fluxes.append((parts * (band.data - level) * counted).sum((1, 2)))
         errors.append(np.sqrt(((parts * band.sigma * counted) ** 2).sum((1, 2))))
-    whole = together(blend, templates)
+    whole, light = together(blend, templates), np.stack([galaxies.sum((1, 2)) for galaxies in templates], 1)
     shapes = np.array([shape(galaxy) for galaxy in whole])
     catalog = catalogue(
         blend, detection.positions, np.array(fluxes).T, np.array(errors).T, shapes[:, :2], shapes[:, 2],
-        blendedness(whole), [["no flux"] if not galaxy.any() else [] for galaxy in whole],
+        blendedness(whole), [flags_of(place, own, blend) for place, own in zip(detection.positions, light)],
     )
     return dressed(blend, templates, levels, catalog, detection.labels, len(catalog) * len(blend.bands), shares=shares)

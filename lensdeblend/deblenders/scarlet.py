@@ -76,7 +76,7 @@ class Scarlet(Deblender):
     ellipticities and radii are by second moments of the model before the PSF. ``chi2`` counts the fluxes as fitted
     numbers, not the shapes. Every blend is compiled anew, which takes most of the time, and jax keeps what it compiled:
     in long runs, call ``jax.clear_caches()`` now and then. Flags of a galaxy: ``no flux``, ``at the edge``, ``off the
-    image``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor fit``.
+    image``, ``masked``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor fit``.
 
     References
     ----------

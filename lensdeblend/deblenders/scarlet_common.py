@@ -111,9 +111,8 @@ def told(
     ])
     catalog = catalogue(
         blend, positions, found.fluxes, np.full(found.fluxes.shape, np.nan), shapes[:, :2], shapes[:, 2],
-        blendedness(whole), [
-            flags_of(position, fluxes, blend.shape) for position, fluxes in zip(detection.positions, found.fluxes)
-        ],
+        blendedness(whole),
+        [flags_of(position, fluxes, blend) for position, fluxes in zip(detection.positions, found.fluxes)],
     )
     return dressed(
         blend, list(found.images.transpose(1, 0, 2, 3)), levels, catalog,

@@ -69,7 +69,8 @@ class ScarletLite(Deblender):
     Bands share one grid. Fluxes are the model's; it has no errors, so ``flux_err`` is NaN. Centres, ellipticities
     and radii are by second moments of the model before the PSF. Positions are taken to the nearest pixel. ``chi2``
     counts the fluxes as fitted numbers, not the pixels of the shapes. Flags of a galaxy: ``no flux``, ``at the edge``,
-    ``off the image``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor fit``.
+    ``off the image``, ``masked``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor
+    fit``.
 
     References
     ----------
