@@ -227,6 +227,11 @@ class Rendered:
     plane: _Plane
     more: _Folded | None
 
+    def band(self, place: int) -> Rendered:
+        """One band alone, whose derivatives take the less memory."""
+        frame = replace(self.frame, transfer=self.frame.transfer[:, [place]])
+        return replace(self, basis=self.basis[:, [place]], frame=frame)
+
     def derivatives(self, amplitudes: Tensor) -> Tensor:
         """Of the whole by each parameter, (starts, bands, P, ny, nx), with ``amplitudes`` (starts, bands,
         components)."""
