@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lensdeblend import simulate
+from lensdeblend.lensing import blend, fourier
 from lensdeblend.lensing.fourier import FourierFrame, GalaxyLayout, render
 from lensdeblend.lensing.hankel import sersic_transform
 from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
@@ -118,3 +119,22 @@ def test_pixels_too_large_for_the_light_are_averages_all_the_same(fwhm):
     found, = drawn(GalaxyLayout(((1.0,),)), [15.75, 15.5, 0.3, 0.0, np.log(0.8)], FourierFrame.of((32, 32), [kernel]))
     difference = 10 * found.basis[0, 0, 0].numpy() - truth.noiseless.data
     assert np.abs(difference).max() < 0.02 * truth.noiseless.data.max()
+
+
+@pytest.mark.parametrize("held", [1, 5000, 10**9])
+def test_how_many_images_are_drawn_at_once_does_not_matter(held, monkeypatch):
+    layout = GalaxyLayout(((1.0, 4.0), (1.0,)))
+    frame = FourierFrame.of((40, 44), [psf(), psf(3.0)])
+    numbers = [20.3, 18.7, 0.2, 0.1, np.log(3.0), np.log(1.5), 28.2, 21.1, -0.1, 0.3, np.log(2.0)]
+    usual, = drawn(layout, numbers, frame)
+    monkeypatch.setattr(fourier, "_CACHED", held)
+    other, = drawn(layout, numbers, frame)
+    torch.testing.assert_close(other.basis, usual.basis, rtol=1e-12, atol=1e-14)
+    assert other.basis.shape == (1, 2, 3, 40, 44) and float(other.basis.sum((-2, -1)).min()) > 0.8
+
+
+def test_half_of_the_products_are_all_of_them():
+    parts = torch.as_tensor(np.random.default_rng(1).normal(size=(2, 3, blend._FEW + 101, 7)))
+    found = blend._products(parts)
+    assert found.shape == (2, 3, blend._FEW + 100, blend._FEW + 101)
+    torch.testing.assert_close(found, torch.einsum("bgpm,bgqm->bgpq", parts[:, :, :-1], parts))

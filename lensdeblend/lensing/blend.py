@@ -16,6 +16,9 @@ from lensdeblend.lensing.least_squares import State, nonnegative_amplitudes
 
 __all__ = ["BandData", "BlendProblem"]
 
+# Of a matrix of products: up to how many rows it is computed whole, and else as blocks of how many.
+_FEW, _BLOCK = 256, 128
+
 
 @dataclass(frozen=True)
 class BandData:
@@ -76,8 +79,7 @@ class BlendProblem:
             amplitudes = nonnegative_amplitudes(basis, data)
             residual = data - (amplitudes[:, :, None] @ basis)[:, :, 0]
             slopes = (drawn.derivatives(amplitudes) * grid.weight[:, :, None]).flatten(3)
-            joint = torch.cat([slopes, basis], 2)
-            products = joint @ torch.cat([joint, residual[:, :, None]], 2).transpose(-1, -2)
+            products = _products(torch.cat([slopes, basis, residual[:, :, None]], 2))
             normal[:, :size, :size] += products[:, :, :size, :size].sum(1)
             gradient[:, :size] += products[:, :, :size, -1].sum(1)
             for place, number in enumerate(grid.numbers):
@@ -104,3 +106,17 @@ class BlendProblem:
     def rendered(self, parameters: Tensor) -> list[Rendered]:
         """The components on each of the grids."""
         return render(parameters, self.layout, [grid.frame for grid in self.grids], fold=self.fold)
+
+
+def _products(parts: Tensor) -> Tensor:
+    """Of all but the last of ``parts`` (batch, bands, n + 1, M) with all, (batch, bands, n, n + 1): of many, those on
+    one side of the diagonal alone are computed."""
+    n = parts.shape[2] - 1
+    if n <= _FEW:
+        return parts[:, :, :-1] @ parts.transpose(-1, -2)
+    found = parts.new_empty(*parts.shape[:2], n, n + 1)
+    for start in range(0, n, _BLOCK):
+        end = min(start + _BLOCK, n)
+        found[:, :, start:end, start:] = parts[:, :, start:end] @ parts[:, :, start:].transpose(-1, -2)
+        found[:, :, end:, start:end] = found[:, :, start:end, end:n].transpose(-1, -2)
+    return found

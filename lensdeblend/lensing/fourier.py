@@ -36,6 +36,8 @@ _IMAGES = (1, 0), (-1, 0), (0, 1), (0, -1)
 _OF_GALAXIES = ("x", "y", "e1", "e2")
 # Of the light that a PSF lets through: what less passes is left out, or not folded.
 _SEEN, _SEEN_FOLDED = 1e-4, 5e-3
+# Complex numbers that fit into a CPU's cache.
+_CACHED = 2**18
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,17 @@ class FourierFrame:
         (ny, nx), finer, (rows, columns) = self.grid.shape, self.grid.finer, self.grid.fine_size
         columns = columns // 2 + 1
         seen = transforms * self.transfer[:, :, None]
-        plane = seen.new_zeros(*seen.shape[:-1], rows * columns).index_copy_(-1, self.places, seen)
-        drawn = torch.fft.irfft2(plane.unflatten(-1, (rows, columns)), s=self.grid.fine_size)
-        return drawn[..., ::finer, ::finer][..., :ny, :nx]
+        found = seen.real.new_empty(*seen.shape[:-1], ny, nx)
+        # On a CPU, transforms that are in its cache together take half of the time.
+        count = seen.shape[2]
+        most = max(1, _CACHED // (seen[:, :, 0, 0].numel() * rows * columns) if seen.device.type == "cpu" else count)
+        for start in range(0, count, most):
+            some = slice(start, start + most)
+            part = seen[:, :, some]
+            plane = part.new_zeros(*part.shape[:-1], rows * columns).index_copy_(-1, self.places, part)
+            drawn = torch.fft.irfft2(plane.unflatten(-1, (rows, columns)), s=self.grid.fine_size)
+            found[:, :, some] = drawn[..., ::finer, ::finer][..., :ny, :nx]
+        return found
 
 
 def _same(psfs: Sequence[np.ndarray | None], others: Sequence[np.ndarray | None]) -> bool:
