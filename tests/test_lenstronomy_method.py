@@ -200,7 +200,7 @@ def test_shapelets_fit_what_they_can():
 
 def test_lens_light_is_told_from_the_source():
     truth = simulation(lens_light=True)
-    method = Lenstronomy(lens_light=1, particles=30, iterations=40, supersampling=1)
+    method = Lenstronomy(lens_light=1, particles=30, iterations=60, supersampling=1)
     result = reconstruct(truth.image, method=method, seed=1)
     light = truth.noiseless.data - truth.sources[0].data
     assert np.sum((result.lens_light.data - light) ** 2) < 0.05 * np.sum(light**2)

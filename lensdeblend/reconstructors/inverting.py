@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 # Gains in minus twice the logarithm of the evidence that are not worth another step.
 _SETTLED = 0.1
 _SAME_STRENGTH = 0.3
+# By about so much the evidence jumps as pixels move from one triangle of the source to the next: where a nearly
+# undamped step that promised less does not raise it, nothing is left to gain.
+_ROUGHNESS, _SLIGHT_DAMPING = 0.6, 1e-2
 _MOST_DAMPING = 1e6
 
 
@@ -294,8 +297,9 @@ def _climb(fit: JointFit, iterations: int) -> JointFit:
             if gain < _SETTLED:
                 return replace(fit, converged=True)
         else:
+            rough = expected < _ROUGHNESS and damping < _SLIGHT_DAMPING
             damping *= 8
-            if damping > _MOST_DAMPING:
+            if rough or damping > _MOST_DAMPING:
                 return replace(fit, converged=True)
     return fit
 
