@@ -138,3 +138,24 @@ def test_half_of_the_products_are_all_of_them():
     found = blend._products(parts)
     assert found.shape == (2, 3, blend._FEW + 100, blend._FEW + 101)
     torch.testing.assert_close(found, torch.einsum("bgpm,bgqm->bgpq", parts[:, :, :-1], parts))
+
+
+def test_the_normal_matrix_of_a_failed_step_is_not_computed(monkeypatch):
+    layout, asked = GalaxyLayout(((1.0,), (1.0,))), []
+    frame = FourierFrame.of((40, 44), [psf()])
+    truth = torch.tensor([[20.3, 18.7, 0.2, 0.1, np.log(3.0), 28.2, 21.1, -0.1, 0.3, np.log(2.0)]])
+    data = 30 * render(truth, layout, [frame])[0].basis.sum(2)
+    problem = blend.BlendProblem(
+        layout, [blend.BandData(frame, (0,), data, torch.ones_like(data))], truth, torch.zeros(10, dtype=truth.dtype)
+    )
+    derivatives = fourier.Rendered.derivatives
+    monkeypatch.setattr(
+        fourier.Rendered, "derivatives", lambda self, amplitudes: asked.append(1) or derivatives(self, amplitudes)
+    )
+    now, worse = problem(truth), problem(truth + 0.1)
+    assert bool(worse.objective > now.objective) and not asked
+    assert now.normal.shape == (1, 12, 12) and now.gradient.shape == (1, 12) and len(asked) == 1
+    kept = now.replaced(worse, worse.objective < now.objective)
+    assert torch.equal(kept.normal, now.normal) and len(asked) == 1
+    moved = now.replaced(worse, worse.objective > now.objective)
+    assert torch.equal(moved.normal, worse.normal) and len(asked) == 2

@@ -5,8 +5,9 @@ Batched: the problems of a batch share their layout and the shapes of their band
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -66,18 +67,26 @@ class BlendProblem:
 
     def __call__(self, parameters: Tensor) -> State:
         """The state that `lensdeblend.lensing.least_squares.descend` goes down from."""
-        batch, size, count = len(parameters), len(self.layout.names), len(self.layout.galaxy)
-        whole = size + count * self.bands
         offset = parameters - self.prior_mean
         objective = (self.prior_weight * offset * offset).sum(-1)
-        normal = parameters.new_zeros(batch, whole, whole)
-        gradient = parameters.new_zeros(batch, whole)
-        fluxes = parameters.new_zeros(batch, self.bands, count)
+        fluxes = parameters.new_zeros(len(parameters), self.bands, len(self.layout.galaxy))
+        seen = []
         for grid, drawn in zip(self.grids, self.rendered(parameters)):
             basis = (drawn.basis * grid.weight[:, :, None]).flatten(3)
             data = (grid.data * grid.weight).flatten(2)
             amplitudes = nonnegative_amplitudes(basis, data)
             residual = data - (amplitudes[:, :, None] @ basis)[:, :, 0]
+            fluxes[:, list(grid.numbers)] = amplitudes
+            objective = objective + (residual * residual).sum((1, 2))
+            seen.append((grid, drawn, amplitudes, basis, residual))
+        return _Deferred(fluxes.flatten(1), objective, partial(self._normal, offset, seen))
+
+    def _normal(self, offset: Tensor, seen: Sequence[tuple]) -> tuple[Tensor, Tensor]:
+        """Matrix and downward gradient, of ``offset`` from the priors and of what is seen on the grids."""
+        batch, size, count = len(offset), len(self.layout.names), len(self.layout.galaxy)
+        whole = size + count * self.bands
+        normal, gradient = offset.new_zeros(batch, whole, whole), offset.new_zeros(batch, whole)
+        for grid, drawn, amplitudes, basis, residual in seen:
             slopes = (drawn.derivatives(amplitudes) * grid.weight[:, :, None]).flatten(3)
             products = _products(torch.cat([slopes, basis, residual[:, :, None]], 2))
             normal[:, :size, :size] += products[:, :, :size, :size].sum(1)
@@ -88,11 +97,9 @@ class BlendProblem:
                 normal[:, own, :size] = products[:, place, size:, :size]
                 normal[:, own, own] = products[:, place, size:, size:-1]
                 gradient[:, own] = products[:, place, size:, -1]
-                fluxes[:, number] = amplitudes[:, place]
-            objective = objective + (residual * residual).sum((1, 2))
         normal[:, range(size), range(size)] += self.prior_weight
         gradient[:, :size] -= self.prior_weight * offset
-        return State(fluxes.flatten(1), objective, normal, gradient)
+        return normal, gradient
 
     def components(self, parameters: Tensor, amplitudes: Tensor) -> list[Tensor]:
         """Images of the components in each band, (batch, components, ny, nx)."""
@@ -106,6 +113,29 @@ class BlendProblem:
     def rendered(self, parameters: Tensor) -> list[Rendered]:
         """The components on each of the grids."""
         return render(parameters, self.layout, [grid.frame for grid in self.grids], fold=self.fold)
+
+
+class _Deferred(State):
+    """With a normal matrix and a gradient that wait until they are asked for: those of a failed step never are."""
+
+    def __init__(self, amplitudes: Tensor, objective: Tensor, derive: Callable[[], tuple[Tensor, Tensor]]):
+        self.amplitudes, self.objective, self._derive = amplitudes, objective, derive
+        self.__post_init__()
+
+    @cached_property
+    def _derived(self) -> tuple[Tensor, Tensor]:
+        found = self._derive()
+        # It holds the images of all components.
+        del self._derive
+        return found
+
+    @property
+    def normal(self) -> Tensor:
+        return self._derived[0]
+
+    @property
+    def gradient(self) -> Tensor:
+        return self._derived[1]
 
 
 def _products(parts: Tensor) -> Tensor:

@@ -63,6 +63,8 @@ class State:
 
     def replaced(self, new: State, which: Tensor) -> State:
         """``new`` for the starts ``which``."""
+        if not bool(which.any()):
+            return self
         one, two = which[:, None], which[:, None, None]
         return State(
             torch.where(one, new.amplitudes, self.amplitudes), torch.where(which, new.objective, self.objective),
