@@ -46,6 +46,11 @@ class Band:
         """Whether its pixels are those of the first band."""
         return np.allclose(self.matrix, np.eye(2), atol=1e-6) and np.allclose(self.offset, 0, atol=1e-3)
 
+    @property
+    def placed(self) -> tuple[float, ...]:
+        """What tells pixels of one place from those of another; nothing for those of the first band."""
+        return () if self.aligned else (*self.matrix.ravel().tolist(), *self.offset.tolist())
+
 
 @dataclass(frozen=True)
 class Blend:
@@ -80,6 +85,14 @@ class Blend:
     def scale(self) -> float:
         """Arcsec a pixel of the first band."""
         return pixel_scale(self.first.image).to_value(u.arcsec)
+
+    @property
+    def grids(self) -> list[list[int]]:
+        """Which bands lie on the same pixels."""
+        together: dict[tuple, list[int]] = {}
+        for number, band in enumerate(self.bands):
+            together.setdefault((band.data.shape, band.placed), []).append(number)
+        return list(together.values())
 
     @property
     def used(self) -> int:

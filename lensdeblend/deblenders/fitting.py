@@ -31,6 +31,8 @@ _UNRESOLVED, _RESOLVED_SHARE = 0.5, 0.02
 _MOST_ELLIPTICAL = 0.85
 # How many blends are fitted at once.
 _TOGETHER, _TOGETHER_ON_GPU = 4, 128
+# Two starts that end this close in chi-square have found the same minimum.
+_SAME_MINIMUM = 1.0
 # First radii in units of the stack's, and how stiffly (pixels) positions are held before shapes are known.
 _STARTS = (1.0, 0.3), (0.5, 0.1), (2.0, 0.1)
 
@@ -136,8 +138,11 @@ def _fit_alike(stack: Stack, positions: np.ndarray, indices, priors: Priors) -> 
     left, best = list(range(len(stack))), None
     for factor, stiffness in _STARTS:
         fit = _from_discs(stack.some(left), layout, positions[left], priors, factor, stiffness)
+        again = [] if best is None else [
+            k for place, k in enumerate(left) if abs(float(fit.objective[place] - best.objective[k])) < _SAME_MINIMUM
+        ]
         best = fit if best is None else best.improved(_index(left, stack), fit)
-        left = [k for k in left if not _is_good(stack, k, layout, best)]
+        left = [k for k in left if k not in again and not _is_good(stack, k, layout, best)]
         if not left:
             break
     return problem, best

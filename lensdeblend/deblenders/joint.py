@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from lensdeblend.deblenders.detection import Detection, Detector, detected_above
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
 from lensdeblend.deblenders.further import further_places, gain
+from lensdeblend.deblenders.structure import Structure, falling, structured
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.options import (
@@ -64,6 +65,10 @@ class Joint(Deblender):
         noise does not do as much in one of a hundred blends, a fifth of the model counted as noise.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
+    structure : {"auto", "falling", "none"}
+        Whether galaxies may depart from their profiles (arms, bars, knots), smoothly and as strongly and as lopsidedly
+        as the data say, where one departs by more than 3 sigma (`lensdeblend.deblenders.structure`); no pixel becomes
+        negative. ``"falling"``: and none brighter than its neighbours nearer to the centre.
     background : {"auto", "none"}
         Whether to take off the level of the empty sky, where it differs from zero by 3 sigma.
     position_prior : float or None
@@ -77,7 +82,9 @@ class Joint(Deblender):
 
     Notes
     -----
-    Errors are those of the Laplace approximation, all other galaxies' numbers marginalised. A galaxy whose light is all
+    Errors are those of the Laplace approximation, all other galaxies' numbers marginalised; those of fluxes also what
+    remains unknown of the structure. Position, ellipticities and radius are those of the profiles; the column
+    ``structure`` is the root mean square of a galaxy's departure from them, as a fraction. A galaxy whose light is all
     unresolved is a point if the data do as well with that: its radius and ellipticities are 0, these with errors of
     NaN. Flags of a galaxy: ``at a bound: ellipticity`` (or ``position``, ``radius``), ``no flux``, ``at the edge``,
     ``off the image``, ``masked``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor
@@ -106,6 +113,7 @@ class Joint(Deblender):
     select: bool = False
     new_galaxies: int = 3
     threshold: float = 4.0
+    structure: str = "auto"
     background: str = "auto"
     position_prior: float | None = 0.5
     ellipticity_prior: float | None = 0.3
@@ -114,6 +122,7 @@ class Joint(Deblender):
 
     def __post_init__(self):
         check_choice("components", self.components, tuple(_INDICES))
+        check_choice("structure", self.structure, ("auto", "falling", "none"))
         check_choice("background", self.background, ("auto", "none"))
         check_whole("new_galaxies", self.new_galaxies, 0)
         check_device(self.device)
@@ -154,7 +163,7 @@ class Joint(Deblender):
                 searched = self._completed(blends, fits, levels, searched)
         return [
             self._dressed(blend, fits[k], levels[k], found[k][0]) if k in fits
-            else nothing_found(blend, levels[k], ("x_err", "y_err", "e1_err", "e2_err"))
+            else nothing_found(blend, levels[k], ("x_err", "y_err", "e1_err", "e2_err", "structure"))
             for k, blend in enumerate(blends)
         ]
 
@@ -197,18 +206,31 @@ class Joint(Deblender):
         fluxes, errors = (np.array(part) for part in zip(*(fit.flux(g) for g in range(len(fit)))))
         radii = np.array([_radius(fit, g) for g in range(len(fit))])
         positions = np.stack([told["x"][:, 0], told["y"][:, 0]], 1)
-        whole = together(blend, fit.images)
+        found = self._structure(blend, fit.images, positions, levels)
+        fluxes += np.array([(new - old).sum((1, 2)) for new, old in zip(found.images, fit.images)]).T
+        errors = np.hypot(errors, found.flux_errors)
+        whole = together(blend, found.images)
         catalog = catalogue(
             blend, positions, fluxes, errors, np.stack([told["e1"][:, 0], told["e2"][:, 0]], 1), radii,
             blendedness(whole),
             [[*fit.at_bounds[g], *flags_of(positions[g], fluxes[g], blend)] for g in range(len(fit))],
-            **{f"{name}_err": told[name][:, 1] for name in names},
+            **{f"{name}_err": told[name][:, 1] for name in names}, structure=found.strength,
         )
-        count = len(fit.parameters) + fit.fluxes.size
+        count = len(fit.parameters) + fit.fluxes.size + round(found.numbers)
         return dressed(
-            blend, fit.images, levels, catalog, segmented(whole, detection.significance, self.threshold), count,
+            blend, found.images, levels, catalog, segmented(whole, detection.significance, self.threshold), count,
             [] if fit.converged else ["not converged"], judged=True,
         )
+
+    def _structure(self, blend: Blend, images, positions: np.ndarray, levels: Sequence[float]) -> Structure:
+        if self.structure == "none":
+            return Structure(images, np.zeros((len(positions), len(images))), np.zeros(len(positions)), 0.0)
+        with torch.no_grad(), single_thread():
+            found = structured(blend, images, positions, levels, device=chosen_device(self.device))
+        if self.structure == "auto":
+            return found
+        places = (positions @ band.matrix.T + band.offset for band in blend.bands)
+        return replace(found, images=[falling(one, place) for one, place in zip(found.images, places)])
 
 
 def _radius(fit: BlendFit, galaxy: int) -> float:

@@ -22,14 +22,10 @@ def alike(blends: Sequence[Blend], counts: Sequence[int], most: int) -> list[lis
     kinds: dict[tuple, list[int]] = {}
     for index, (blend, count) in enumerate(zip(blends, counts)):
         bands = tuple(
-            (band.data.shape, _placed(band), None if band.psf is None else band.psf.shape) for band in blend.bands
+            (band.data.shape, band.placed, None if band.psf is None else band.psf.shape) for band in blend.bands
         )
         kinds.setdefault((count, bands), []).append(index)
     return [kind[start:start + most] for kind in kinds.values() for start in range(0, len(kind), most)]
-
-
-def _placed(band) -> tuple[float, ...]:
-    return () if band.aligned else (*band.matrix.ravel().tolist(), *band.offset.tolist())
 
 
 @dataclass(frozen=True)
@@ -44,11 +40,8 @@ class Stack:
     def of(cls, blends: Sequence[Blend], levels: Sequence[Sequence[float]], device: str) -> Stack:
         """Of blends that are `alike`, and the sky of their bands."""
         units = np.array([[band.noise for band in blend.bands] for blend in blends])
-        together: dict[tuple, list[int]] = {}
-        for number, band in enumerate(blends[0].bands):
-            together.setdefault((band.data.shape, _placed(band)), []).append(number)
         grids = []
-        for numbers in together.values():
+        for numbers in blends[0].grids:
             first = blends[0].bands[numbers[0]]
             frame = FourierFrame.of(
                 first.data.shape, *([blend.bands[number].psf for number in numbers] for blend in blends),
