@@ -45,8 +45,8 @@ _MOST_CHANGE = 0.1, 4.0
 _SHARED = 0.3
 _SOLVED, _ERRORS_SOLVED, _STEPS = 1e-3, 1e-6, 500
 _NUMBERS_AT_ONCE = 2e7
-# In units of the noise: what light is worth looking at.
-_SHOWN = 0.02
+# In units of the noise, and of the galaxy's size: what light may have structure.
+_SHOWN, _REACH = 0.05, 5.0
 
 
 @dataclass(frozen=True)
@@ -214,11 +214,13 @@ class _Grid:
         total = light.sum((-1, -2), keepdims=True)
         shares = np.divide(light, total * len(bands), out=np.zeros_like(light), where=total > 0)
         places = positions @ bands[0].matrix.T + bands[0].offset
-        galaxies = light * weight[:, None]
-        windows = _Windows.around((galaxies > _SHOWN).any(0))
+        galaxies, sizes = light * weight[:, None], _sizes(light.sum(0))
+        row, column = np.indices(light.shape[-2:])
+        far = np.maximum(np.abs(column - places[:, 0, None, None]), np.abs(row - places[:, 1, None, None]))
+        windows = _Windows.around((galaxies > _SHOWN).any(0) & (far < _REACH * sizes[:, None, None]))
         residual, galaxies, shares, places, sizes = (
             torch.as_tensor(part, dtype=torch.float64, device=device)
-            for part in ((data - models) * weight, galaxies, shares, places, _sizes(light.sum(0)))
+            for part in ((data - models) * weight, galaxies, shares, places, sizes)
         )
         corners = torch.stack([windows.columns[:, 0], windows.rows[:, 0]], 1).to(places)
         return cls(windows, residual, windows.own(galaxies), windows.own(shares), places - corners, sizes)
