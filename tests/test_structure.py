@@ -71,7 +71,7 @@ def test_the_strength_is_read_off_the_data(strength):
     for _ in range(8):
         true = models * (1 + departures(rng, 1, 3.0, strength).clip(-1))
         told.append(float(structured(blend_of(true, rng), [models], CENTRES[:1], [0.0]).strength[0]))
-    assert np.median(told) == pytest.approx(strength, rel=0.5)
+    assert np.median(told) == pytest.approx(strength, rel=0.35)
 
 
 def test_no_pixel_becomes_negative():
@@ -84,14 +84,14 @@ def test_no_pixel_becomes_negative():
 
 def test_errors_of_fluxes_are_those_of_the_structure():
     rng = np.random.default_rng(6)
-    models = profiles(peak=300.0)
+    models = profiles(peak=100.0)
     pulls = []
     for _ in range(40):
         true = models * (1 + departures(rng, 2, 3.0 / np.sqrt(2), 0.35).clip(-1))
         found = structured(blend_of(true, rng), [models], CENTRES, [0.0])
         assert found.strength.any()
         pulls += list((found.images[0].sum((1, 2)) - true.sum((1, 2))) / found.flux_errors[:, 0])
-    assert 0.7 < np.std(pulls) < 1.3
+    assert 0.75 < np.diff(np.percentile(pulls, [16, 84]))[0] / 2 < 1.3
 
 
 def test_flipped_images_have_flipped_structure():
@@ -107,7 +107,8 @@ def test_flipped_images_have_flipped_structure():
     mirrored = np.stack([SIZE - 1 - CENTRES[:, 0], CENTRES[:, 1]], 1)
     again = structured(flipped, [models[:, :, ::-1]], mirrored, [0.0])
     # The random signs of the traces do not flip along.
-    np.testing.assert_allclose(again.images[0][:, :, ::-1], found.images[0], atol=0.05 * models.max())
+    off = again.images[0][:, :, ::-1] - found.images[0]
+    assert np.sqrt((off**2).mean()) < 0.15 * np.sqrt(((found.images[0] - models) ** 2).mean())
 
 
 def test_masked_pixels_say_nothing():
@@ -149,13 +150,13 @@ def test_falling_galaxies_do_not_rise_outwards():
 def test_joint_tells_the_structure_of_its_galaxies():
     rng = np.random.default_rng(11)
     centres = np.array([[11.2, 17.0], [24.7, 18.4]])
-    true = profiles(centres, peak=300.0) * (1 + np.array([lopsided(centres[0], 0.3), np.zeros((SIZE, SIZE))]))
+    true = profiles(centres, peak=80.0) * (1 + np.array([lopsided(centres[0], 0.3), np.zeros((SIZE, SIZE))]))
     image = seen(true, rng)
     plain, rich, fallen = (
         deblend(image, positions=centres, method=Joint(structure=how), seed=1) for how in ("none", "auto", "falling")
     )
     assert not plain.catalog["structure"].any() and rich.catalog["structure"][0] > 0.1
-    assert rich.chi2 < fallen.chi2 < plain.chi2 and "poor fit" in plain.meta["flags"]
+    assert max(rich.chi2, fallen.chi2) < 0.5 * plain.chi2 and "poor fit" in plain.meta["flags"]
 
     def wrong(result):
         return np.sqrt(np.mean((result.sources[0].data - true[0]) ** 2))

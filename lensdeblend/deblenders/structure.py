@@ -43,7 +43,8 @@ _ROUNDS = 4
 _MOST_CHANGE = 0.1, 4.0
 # How far a galaxy's variance is that of all galaxies of the blend: one alone often says little.
 _SHARED = 0.3
-_SOLVED, _ERRORS_SOLVED, _STEPS = 1e-3, 1e-6, 500
+# Squares that may be left, of the noise's or of all.
+_SOLVED, _ERRORS_SOLVED, _STEPS = 1e-2, 1e-6, 500
 _NUMBERS_AT_ONCE = 2e7
 # In units of the noise, and of the galaxy's size: what light may have structure.
 _SHOWN, _REACH = 0.05, 5.0
@@ -91,7 +92,7 @@ def structured(
         for place, number in enumerate(bands):
             found[number] *= 1 + grid.windows.framed(departure[place]).cpu().numpy()
             errors[:, number] = relative * found[number].sum((1, 2)).clip(0)
-        strength = np.maximum(strength, variances.sum(0).clamp_min(0).sqrt().cpu().numpy())
+        strength = np.maximum(strength, variances.mean(0).sqrt().cpu().numpy())
         numbers += determined
     return Structure(found, errors, strength, numbers)
 
@@ -261,8 +262,9 @@ class _Grid:
         right = torch.stack([self.residual, torch.as_tensor(signs).to(self.residual)])
         first = self.residual.new_tensor([[_FIRST_EVEN], [_FIRST_ODD]]) ** 2
         variances, solution = first.repeat(1, self.galaxies.shape[1]), torch.zeros_like(right)
+        enough = right.new_full((len(right),), _SOLVED * self.residual.numel())
         for number in range(_ROUNDS):
-            solution = self._solved(variances, right, solution, _SOLVED)
+            solution = self._solved(variances, right, solution, enough)
             parts = self._through(solution)
             products = [
                 torch.stack([(self.galaxies * self.windows.cut(vector) * part[k]).sum((0, 2, 3)) for part in parts])
@@ -295,7 +297,8 @@ class _Grid:
         at_once = max(1, int(_NUMBERS_AT_ONCE / self.galaxies.numel()))
         known = torch.zeros_like(prior)
         solved = torch.cat([
-            self._solved(variances, some, torch.zeros_like(some), _ERRORS_SOLVED) for some in together.split(at_once)
+            self._solved(variances, some, torch.zeros_like(some), _ERRORS_SOLVED * some.square().sum((1, 2, 3)))
+            for some in together.split(at_once)
         ])
         for group, solution in zip(groups, solved):
             known[group] = (right[group] * solution).sum((1, 2, 3))
@@ -308,29 +311,29 @@ class _Grid:
         even, odd = variances[:, :, None, None]
         return (even + odd) / 2 * plain + (even - odd) / 2 * turned
 
-    def _solved(self, variances: Tensor, right: Tensor, begin: Tensor, tolerance: float) -> Tensor:
+    def _solved(self, variances: Tensor, right: Tensor, begin: Tensor, enough: Tensor) -> Tensor:
         """The data's covariance, noise and departures, inverted on ``right`` (k, bands, ny, nx)."""
         diagonal = 1 + self.windows.summed(self.galaxies**2 * variances.mean(0)[:, None, None])
 
         def covariance(vectors: Tensor) -> Tensor:
             return vectors + self.windows.summed(self.galaxies * self._combined(variances, *self._through(vectors)))
 
-        return _conjugate_gradients(covariance, diagonal, right, begin, tolerance)
+        return _conjugate_gradients(covariance, diagonal, right, begin, enough)
 
 
 def _conjugate_gradients(
-    apply: Callable[[Tensor], Tensor], diagonal: Tensor, right: Tensor, begin: Tensor, tolerance: float
+    apply: Callable[[Tensor], Tensor], diagonal: Tensor, right: Tensor, begin: Tensor, enough: Tensor
 ) -> Tensor:
-    """Solve for each of ``right`` along the first axis, preconditioned by the diagonal."""
+    """Solve for each of ``right`` along the first axis, preconditioned by the diagonal, until the sum of squares that
+    is left is ``enough``."""
     def dot(a: Tensor, b: Tensor) -> Tensor:
         return (a * b).flatten(1).sum(1)[(...,) + (None,) * (a.dim() - 1)]
 
     solution, residual = begin, right - apply(begin)
-    enough = tolerance * dot(right, right / diagonal)
     scaled = residual / diagonal
     direction, power = scaled, dot(residual, scaled)
     for _ in range(_STEPS):
-        if bool((power <= enough).all()):
+        if bool((dot(residual, residual).flatten() <= enough).all()):
             break
         ahead = apply(direction)
         length = power / dot(direction, ahead).clamp_min(1e-300)
