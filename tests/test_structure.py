@@ -69,7 +69,7 @@ def test_the_strength_is_read_off_the_data(strength):
     models = profiles(CENTRES[:1], peak=400.0)
     told = []
     for _ in range(8):
-        true = models * (1 + departures(rng, 1, 3.0, strength).clip(-1))
+        true = models * (1 + departures(rng, 1, 3.0 / np.sqrt(2), strength).clip(-1))
         told.append(float(structured(blend_of(true, rng), [models], CENTRES[:1], [0.0]).strength[0]))
     assert np.median(told) == pytest.approx(strength, rel=0.35)
 
