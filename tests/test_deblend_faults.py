@@ -104,7 +104,7 @@ def test_a_saturated_star(name, masked):
         assert apart.min() < 1.5
     else:
         # No galaxy looks like it; what stands for it must not look like an answer.
-        assert apart.min() < 4 and result.chi2 > 10
+        assert apart.min() < 4 and (result.chi2 > 10 or "poor fit" in result.meta["flags"])
     given = deblend(image, positions=[(15, 18), (30, 17)], method=name, seed=1)
     assert_valid(given, 2)
     assert given.catalog["flux"][1].value == pytest.approx(900, rel=0.35)
@@ -121,9 +121,10 @@ def test_a_galaxy_at_the_edge(name, x, y):
 
 def test_positions_off_the_image(name):
     image = blend(*PAIR)
-    result = deblend(image, positions=[PAIR[0][:2], (-30.0, 100.0), (60.0, 18.0)], method=name, seed=1)
-    assert_valid(result, 3)
-    assert [flags != "" for flags in result.catalog["flags"]] == [False, True, True]
+    places = [*(galaxy[:2] for galaxy in PAIR), (-30.0, 100.0), (60.0, 18.0)]
+    result = deblend(image, positions=places, method=name, seed=1)
+    assert_valid(result, 4)
+    assert [flags != "" for flags in result.catalog["flags"]] == [False, False, True, True]
     assert_valid(deblend(image, positions=[(-30.0, 100.0)], method=name, seed=1), 1)
 
 

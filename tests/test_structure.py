@@ -127,6 +127,16 @@ def test_masked_pixels_say_nothing():
     np.testing.assert_array_equal(again.images[0], found.images[0])
 
 
+def test_what_no_profile_describes_is_told():
+    rng = np.random.default_rng(13)
+    models = profiles(peak=200.0)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    hole = np.hypot(x - CENTRES[0, 0], y - CENTRES[0, 1]) > 4
+    found = structured(blend_of(models * np.array([4.0 * hole, np.ones_like(hole)]), rng), [models], CENTRES, [0.0])
+    assert found.at_bound[0]
+    assert not structured(blend_of(models, rng), [models], CENTRES, [0.0]).at_bound.any()
+
+
 def test_a_galaxy_without_light_stays_without():
     rng = np.random.default_rng(9)
     models = profiles()

@@ -86,9 +86,9 @@ class Joint(Deblender):
     remains unknown of the structure. Position, ellipticities and radius are those of the profiles; the column
     ``structure`` is the root mean square of a galaxy's departure from them, as a fraction. A galaxy whose light is all
     unresolved is a point if the data do as well with that: its radius and ellipticities are 0, these with errors of
-    NaN. Flags of a galaxy: ``at a bound: ellipticity`` (or ``position``, ``radius``), ``no flux``, ``at the edge``,
-    ``off the image``, ``masked``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``, ``poor
-    fit``.
+    NaN. Flags of a galaxy: ``at a bound: ellipticity`` (or ``position``, ``radius``; ``structure``: it is hardly as its
+    profiles are), ``no flux``, ``at the edge``, ``off the image``, ``masked``; of the whole, in ``meta["flags"]``:
+    ``nothing found``, ``not converged``, ``poor fit``.
 
     References
     ----------
@@ -209,11 +209,14 @@ class Joint(Deblender):
         found = self._structure(blend, fit.images, positions, levels)
         fluxes += np.array([(new - old).sum((1, 2)) for new, old in zip(found.images, fit.images)]).T
         errors = np.hypot(errors, found.flux_errors)
+        bounds = [
+            [*own, "at a bound: structure"] if most else own for own, most in zip(fit.at_bounds, found.at_bound)
+        ]
         whole = together(blend, found.images)
         catalog = catalogue(
             blend, positions, fluxes, errors, np.stack([told["e1"][:, 0], told["e2"][:, 0]], 1), radii,
             blendedness(whole),
-            [[*fit.at_bounds[g], *flags_of(positions[g], fluxes[g], blend)] for g in range(len(fit))],
+            [[*bounds[g], *flags_of(positions[g], fluxes[g], blend)] for g in range(len(fit))],
             **{f"{name}_err": told[name][:, 1] for name in names}, structure=found.strength,
         )
         count = len(fit.parameters) + fit.fluxes.size + round(found.numbers)
@@ -224,7 +227,7 @@ class Joint(Deblender):
 
     def _structure(self, blend: Blend, images, positions: np.ndarray, levels: Sequence[float]) -> Structure:
         if self.structure == "none":
-            return Structure(images, np.zeros((len(positions), len(images))), np.zeros(len(positions)), 0.0)
+            return Structure.none(images)
         with torch.no_grad(), single_thread():
             found = structured(blend, images, positions, levels, device=chosen_device(self.device))
         if self.structure == "auto":

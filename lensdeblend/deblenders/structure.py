@@ -19,7 +19,7 @@ variance), nothing is changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -56,13 +56,24 @@ class Structure:
 
     ``images``: one array (n, ny, nx) a band; ``flux_errors`` (n, bands): what not knowing it better adds to the errors
     of fluxes; ``strength`` (n,): root mean square of the departure, a fraction; ``numbers``: how many numbers the data
-    have determined.
+    have determined; ``at_bound`` (n,): whether a galaxy departs from its profiles by as much as may be, so that these
+    hardly say what it is.
     """
 
     images: list[np.ndarray]
     flux_errors: np.ndarray
     strength: np.ndarray
     numbers: float
+    at_bound: np.ndarray
+
+    @classmethod
+    def none(cls, images: Sequence[np.ndarray]) -> Structure:
+        """Galaxies that are their profiles."""
+        count = len(images[0])
+        return cls(
+            [np.array(one, float) for one in images], np.zeros((count, len(images))), np.zeros(count), 0.0,
+            np.zeros(count, bool),
+        )
 
 
 def structured(
@@ -81,8 +92,7 @@ def structured(
         Of the sky in each band.
     device : str
     """
-    found, errors = [np.array(one, float) for one in images], np.zeros((len(positions), len(images)))
-    strength, numbers = np.zeros(len(positions)), 0.0
+    found = Structure.none(images)
     for bands in blend.grids:
         grid = _Grid.of(blend, bands, images, positions, levels, device)
         if not grid.departs():
@@ -90,11 +100,14 @@ def structured(
         variances, departure, determined = grid.departures()
         relative = grid.flux_errors(variances)
         for place, number in enumerate(bands):
-            found[number] *= 1 + grid.windows.framed(departure[place]).cpu().numpy()
-            errors[:, number] = relative * found[number].sum((1, 2)).clip(0)
-        strength = np.maximum(strength, variances.mean(0).sqrt().cpu().numpy())
-        numbers += determined
-    return Structure(found, errors, strength, numbers)
+            found.images[number] *= 1 + grid.windows.framed(departure[place]).cpu().numpy()
+            found.flux_errors[:, number] = relative * found.images[number].sum((1, 2)).clip(0)
+        found = replace(
+            found, strength=np.maximum(found.strength, (grid.shines * variances.mean(0).sqrt()).cpu().numpy()),
+            numbers=found.numbers + determined,
+            at_bound=found.at_bound | (grid.shines & (variances >= 0.99 * _LARGEST**2).any(0)).cpu().numpy(),
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -239,6 +252,11 @@ class _Grid:
         if maps.shape[-4] == 1:
             return maps
         return common * maps.sum(-4, keepdim=True) + (1 - common) * maps
+
+    @property
+    def shines(self) -> Tensor:
+        """Which galaxies have light that shows: (n,)."""
+        return (self.galaxies > _SHOWN).any(3).any(2).any(0)
 
     def departs(self) -> bool:
         """Whether a galaxy departs from its profiles by more than noise: the score test of the two variances."""
