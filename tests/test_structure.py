@@ -8,8 +8,9 @@ from scipy.ndimage import gaussian_filter
 
 from lensdeblend import deblend
 from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.falling import falling
 from lensdeblend.deblenders.joint import Joint
-from lensdeblend.deblenders.structure import falling, structured
+from lensdeblend.deblenders.structure import structured
 from lensdeblend.images import prepare
 
 SIZE = 36

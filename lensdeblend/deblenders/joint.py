@@ -24,9 +24,10 @@ from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, half_light_radius, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
+from lensdeblend.deblenders.falling import falling
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
 from lensdeblend.deblenders.further import further_places, gain
-from lensdeblend.deblenders.structure import Structure, falling, structured
+from lensdeblend.deblenders.structure import Structure, structured
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.options import (

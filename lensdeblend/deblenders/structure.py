@@ -5,49 +5,23 @@ With :math:`M_i` a galaxy's profiles through the PSF, its light becomes
 
 .. math::
 
-    I_i = M_i \, (1 + g_i), \qquad
-    \langle g_i(x) g_i(x') \rangle = \tfrac{s_i^2}{2} [k(x - x') + k(x + x' - 2 c_i)]
-    + \tfrac{a_i^2}{2} [k(x - x') - k(x + x' - 2 c_i)],
+    I_i = M_i \, (1 + g_i),
 
-a Gaussian process, even (:math:`s`) and odd (:math:`a`) under half a turn about the centre, with :math:`k` a Gaussian
-of the galaxy's size, common to the bands but for a tenth. :math:`s_i` and :math:`a_i` are raised or lowered until the
-evidence is stationary (MacKay 1992, 10.1162/neco.1992.4.3.415), traces estimated with random signs (Hutchinson 1990,
-10.1080/03610919008812866). Where no galaxy departs from its profiles by more than noise does (the score test of a
-variance), nothing is changed.
+its departures :math:`g_i` a Gaussian process (`lensdeblend.deblenders.departures`). Where no galaxy departs from its
+profiles by more than noise does (the score test of a variance), nothing is changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.departures import Departures
 
-__all__ = ["Structure", "falling", "structured"]
-
-# Widths of departures in units of the galaxy's size: those modelled, and those tested for.
-_WIDTH, _TESTED_WIDTH = 1.0, 0.5
-_NARROWEST = 1.0
-# Of the variance, what the bands have in common.
-_COMMON = 0.9
-# Standard deviations of the score.
-_LEAST_SCORE = 3.0
-_FIRST_EVEN, _FIRST_ODD, _LARGEST, _SMALLEST = 0.5, 0.25, 1.0, 1e-2
-_ROUNDS = 4
-# By how much a variance may change in a round.
-_MOST_CHANGE = 0.1, 4.0
-# How far a galaxy's variance is that of all galaxies of the blend: one alone often says little.
-_SHARED = 0.3
-# Squares that may be left, of the noise's or of all.
-_SOLVED, _ERRORS_SOLVED, _STEPS = 1e-2, 1e-6, 500
-_NUMBERS_AT_ONCE = 2e7
-# In units of the noise, and of the galaxy's size: what light may have structure.
-_SHOWN, _REACH = 0.05, 5.0
+__all__ = ["Structure", "structured"]
 
 
 @dataclass(frozen=True)
@@ -94,299 +68,17 @@ def structured(
     """
     found = Structure.none(images)
     for bands in blend.grids:
-        grid = _Grid.of(blend, bands, images, positions, levels, device)
-        if not grid.departs():
+        departures = Departures.of(blend, bands, images, positions, levels, device)
+        if not departures.significant():
             continue
-        variances, departure, determined = grid.departures()
-        relative = grid.flux_errors(variances)
+        variances, likeliest, determined = departures.likeliest()
+        relative = departures.flux_errors(variances)
         for place, number in enumerate(bands):
-            found.images[number] *= 1 + grid.windows.framed(departure[place]).cpu().numpy()
+            found.images[number] *= 1 + departures.windows.framed(likeliest[place]).cpu().numpy()
             found.flux_errors[:, number] = relative * found.images[number].sum((1, 2)).clip(0)
         found = replace(
-            found, strength=np.maximum(found.strength, (grid.shines * variances.mean(0).sqrt()).cpu().numpy()),
+            found, strength=np.maximum(found.strength, departures.strength(variances).cpu().numpy()),
             numbers=found.numbers + determined,
-            at_bound=found.at_bound | (grid.shines & (variances >= 0.99 * _LARGEST**2).any(0)).cpu().numpy(),
+            at_bound=found.at_bound | departures.at_bound(variances).cpu().numpy(),
         )
     return found
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """Gaussians of the galaxies' widths as products of matrices along the axes: as it is, and turned by half a turn."""
-
-    plain: tuple[Tensor, Tensor]
-    turned: tuple[Tensor, Tensor]
-
-    @classmethod
-    def of(cls, shape: tuple[int, int], positions: Tensor, widths: Tensor) -> _Kernel:
-        plain, turned = [], []
-        for size, centre in zip(shape, positions.flip(1).unbind(1)):
-            place = torch.arange(size, dtype=widths.dtype, device=widths.device)
-            inverse = 0.5 / widths[:, None, None] ** 2
-            plain.append(torch.exp(-((place[:, None] - place) ** 2) * inverse))
-            turned.append(torch.exp(-((place[:, None] + place - 2 * centre[:, None, None]) ** 2) * inverse))
-        return cls((plain[0], plain[1]), (turned[0], turned[1]))
-
-    def __call__(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Of (..., n, ny, nx)."""
-        (down, across), (down_turned, across_turned) = self.plain, self.turned
-        return down @ maps @ across, down_turned @ maps @ across_turned
-
-    @property
-    def turned_diagonal(self) -> Tensor:
-        down, across = (part.diagonal(dim1=-2, dim2=-1) for part in self.turned)
-        return down[:, :, None] * across[:, None, :]
-
-    def squared(self, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``maps`` through the squares of both and through their product, element by element."""
-        (down, across), (down_turned, across_turned) = self.plain, self.turned
-        return (
-            down**2 @ maps @ across**2, down_turned**2 @ maps @ across_turned**2,
-            (down * down_turned) @ maps @ (across * across_turned),
-        )
-
-
-@dataclass(frozen=True)
-class _Windows:
-    """A part of the frame around each galaxy: rows (n, h), columns (n, w)."""
-
-    shape: tuple[int, int]
-    rows: Tensor
-    columns: Tensor
-
-    @classmethod
-    def around(cls, shown: np.ndarray) -> _Windows:
-        """Equally large ones with all pixels that are ``shown``, (n, ny, nx)."""
-        axes = []
-        for size, along in zip(shown.shape[1:], (shown.any(2), shown.any(1))):
-            first = np.where(along.any(1), along.argmax(1), 0)
-            last = np.where(along.any(1), size - 1 - along[:, ::-1].argmax(1), 0)
-            length = int((last - first).max(initial=0)) + 1
-            axes.append(torch.as_tensor(np.minimum(first, size - length)[:, None] + np.arange(length)))
-        return cls(shown.shape[1:], *axes)
-
-    def apart(self) -> list[list[int]]:
-        """Which galaxies' windows do not overlap, in as few groups as come by themselves."""
-        corners = np.stack([self.rows[:, 0].numpy(), self.columns[:, 0].numpy()], 1)
-        size = np.array([self.rows.shape[1], self.columns.shape[1]])
-        groups: list[list[int]] = []
-        for galaxy, corner in enumerate(corners):
-            free = (group for group in groups if (np.abs(corners[group] - corner) >= size).any(1).all())
-            group = next(free, None)
-            if group is None:
-                groups.append([galaxy])
-            else:
-                group.append(galaxy)
-        return groups
-
-    def cut(self, frames: Tensor) -> Tensor:
-        """(..., ny, nx), the same for all, to (..., n, h, w)."""
-        return frames[..., self.rows[:, :, None], self.columns[:, None, :]]
-
-    def own(self, frames: Tensor) -> Tensor:
-        """(..., n, ny, nx), one a galaxy, to (..., n, h, w)."""
-        galaxy = torch.arange(len(self.rows))[:, None, None]
-        return frames[..., galaxy, self.rows[:, :, None], self.columns[:, None, :]]
-
-    def framed(self, windows: Tensor) -> Tensor:
-        """(..., n, h, w) to (..., n, ny, nx), 0 outside."""
-        frames = windows.new_zeros((*windows.shape[:-2], *self.shape))
-        galaxy = torch.arange(len(self.rows))[:, None, None]
-        frames[..., galaxy, self.rows[:, :, None], self.columns[:, None, :]] = windows
-        return frames
-
-    def summed(self, windows: Tensor) -> Tensor:
-        """(..., n, h, w) to (..., ny, nx)."""
-        frames = windows.new_zeros((*windows.shape[:-3], self.shape[0] * self.shape[1]))
-        place = (self.rows[:, :, None] * self.shape[1] + self.columns[:, None, :]).reshape(-1)
-        frames.index_add_(-1, place.to(windows.device), windows.flatten(-3))
-        return frames.unflatten(-1, self.shape)
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Bands on the same pixels, in units of their noise, galaxies in their windows.
-
-    ``residual`` (bands, ny, nx); ``galaxies`` (bands, n, h, w), 0 where masked; ``shares`` (bands, n, h, w): each
-    galaxy's light as a share of its own in all bands; ``positions`` (n, 2) in the windows.
-    """
-
-    windows: _Windows
-    residual: Tensor
-    galaxies: Tensor
-    shares: Tensor
-    positions: Tensor
-    sizes: Tensor
-
-    @classmethod
-    def of(cls, blend: Blend, numbers: Sequence[int], images, positions: np.ndarray, levels, device: str) -> _Grid:
-        bands = [blend.bands[number] for number in numbers]
-        light = np.array([images[number].clip(0) for number in numbers])
-        weight = np.array([band.weight for band in bands])
-        data = np.array([band.data - levels[number] for number, band in zip(numbers, bands)])
-        models = np.array([images[number].sum(0) for number in numbers])
-        total = light.sum((-1, -2), keepdims=True)
-        shares = np.divide(light, total * len(bands), out=np.zeros_like(light), where=total > 0)
-        places = positions @ bands[0].matrix.T + bands[0].offset
-        galaxies, sizes = light * weight[:, None], _sizes(light.sum(0))
-        row, column = np.indices(light.shape[-2:])
-        far = np.maximum(np.abs(column - places[:, 0, None, None]), np.abs(row - places[:, 1, None, None]))
-        windows = _Windows.around((galaxies > _SHOWN).any(0) & (far < _REACH * sizes[:, None, None]))
-        residual, galaxies, shares, places, sizes = (
-            torch.as_tensor(part, dtype=torch.float64, device=device)
-            for part in ((data - models) * weight, galaxies, shares, places, sizes)
-        )
-        corners = torch.stack([windows.columns[:, 0], windows.rows[:, 0]], 1).to(places)
-        return cls(windows, residual, windows.own(galaxies), windows.own(shares), places - corners, sizes)
-
-    @cached_property
-    def kernel(self) -> _Kernel:
-        return self._kernel(_WIDTH)
-
-    def _kernel(self, width: float) -> _Kernel:
-        widths = (width * self.sizes).clamp_min(_NARROWEST)
-        return _Kernel.of(tuple(self.galaxies.shape[-2:]), self.positions, widths)
-
-    def _mixed(self, maps: Tensor, common: float = _COMMON) -> Tensor:
-        """``maps`` (..., bands, n, ny, nx) through the correlation of the bands."""
-        if maps.shape[-4] == 1:
-            return maps
-        return common * maps.sum(-4, keepdim=True) + (1 - common) * maps
-
-    @property
-    def shines(self) -> Tensor:
-        """Which galaxies have light that shows: (n,)."""
-        return (self.galaxies > _SHOWN).any(3).any(2).any(0)
-
-    def departs(self) -> bool:
-        """Whether a galaxy departs from its profiles by more than noise: the score test of the two variances."""
-        kernel = self._kernel(_TESTED_WIDTH)
-        maps, information = self.galaxies * self.windows.cut(self.residual), self.galaxies**2
-        plain, turned = ((self._mixed(maps) * part).sum((0, 2, 3)) for part in kernel(maps))
-        expected = information.sum((0, 2, 3)), (information * kernel.turned_diagonal).sum((0, 2, 3))
-        mixed = self._mixed(information, _COMMON**2)
-        both, both_turned, crossed = ((mixed * part).sum((0, 2, 3)) for part in kernel.squared(information))
-        for sign in (1, -1):
-            score = (plain - expected[0] + sign * (turned - expected[1])) / 2
-            variance = (both + both_turned + sign * 2 * crossed) / 2
-            if bool((score > _LEAST_SCORE * variance.clamp_min(1e-300).sqrt()).any()):
-                return True
-        return False
-
-    def departures(self) -> tuple[Tensor, Tensor, float]:
-        """The variances (2, n), even and odd, at the evidence's maximum, the departures (bands, n, ny, nx), and how
-        many numbers these are."""
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], size=tuple(self.residual.shape))
-        right = torch.stack([self.residual, torch.as_tensor(signs).to(self.residual)])
-        first = self.residual.new_tensor([[_FIRST_EVEN], [_FIRST_ODD]]) ** 2
-        variances, solution = first.repeat(1, self.galaxies.shape[1]), torch.zeros_like(right)
-        enough = right.new_full((len(right),), _SOLVED * self.residual.numel())
-        for number in range(_ROUNDS):
-            solution = self._solved(variances, right, solution, enough)
-            parts = self._through(solution)
-            products = [
-                torch.stack([(self.galaxies * self.windows.cut(vector) * part[k]).sum((0, 2, 3)) for part in parts])
-                for k, vector in enumerate((solution[0], right[1]))
-            ]
-            # Of the even and the odd part: what the data say of it, and what noise and prior alone would.
-            said, expected = ((sums[0] + self._signs * sums[1]) / 2 for sums in products)
-            if number < _ROUNDS - 1:
-                ratio = (said + _SHARED * said.sum(1, keepdim=True)) / (
-                    expected + _SHARED * expected.sum(1, keepdim=True)
-                ).clamp_min(1e-9)
-                variances = (variances * ratio.clamp(*_MOST_CHANGE)).clamp(_SMALLEST**2, _LARGEST**2)
-        departure = self._combined(variances, *(part[0] for part in parts)).clamp_min(-1)
-        return variances, departure, float((variances * expected).sum().clamp_min(0))
-
-    @property
-    def _signs(self) -> Tensor:
-        return self.residual.new_tensor([[1.0], [-1.0]])
-
-    def flux_errors(self, variances: Tensor) -> np.ndarray:
-        """Standard deviations (n,) of the galaxies' fluxes, relative, that their departures leave: as the mean over the
-        bands."""
-        plain, turned = self.kernel(self._mixed(self.shares))
-        told = self._combined(variances, plain, turned)
-        prior = (self.shares * told).sum((0, 2, 3))
-        right = self.windows.framed(self.galaxies * told).transpose(0, 1)
-        # Galaxies far from each other do not need to know of each other.
-        groups = self.windows.apart()
-        together = torch.stack([right[group].sum(0) for group in groups])
-        at_once = max(1, int(_NUMBERS_AT_ONCE / self.galaxies.numel()))
-        known = torch.zeros_like(prior)
-        solved = torch.cat([
-            self._solved(variances, some, torch.zeros_like(some), _ERRORS_SOLVED * some.square().sum((1, 2, 3)))
-            for some in together.split(at_once)
-        ])
-        for group, solution in zip(groups, solved):
-            known[group] = (right[group] * solution).sum((1, 2, 3))
-        return (prior - known).clamp_min(0).sqrt().cpu().numpy()
-
-    def _through(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        return self.kernel(self._mixed(self.galaxies * self.windows.cut(vectors)))
-
-    def _combined(self, variances: Tensor, plain: Tensor, turned: Tensor) -> Tensor:
-        even, odd = variances[:, :, None, None]
-        return (even + odd) / 2 * plain + (even - odd) / 2 * turned
-
-    def _solved(self, variances: Tensor, right: Tensor, begin: Tensor, enough: Tensor) -> Tensor:
-        """The data's covariance, noise and departures, inverted on ``right`` (k, bands, ny, nx)."""
-        diagonal = 1 + self.windows.summed(self.galaxies**2 * variances.mean(0)[:, None, None])
-
-        def covariance(vectors: Tensor) -> Tensor:
-            return vectors + self.windows.summed(self.galaxies * self._combined(variances, *self._through(vectors)))
-
-        return _conjugate_gradients(covariance, diagonal, right, begin, enough)
-
-
-def _conjugate_gradients(
-    apply: Callable[[Tensor], Tensor], diagonal: Tensor, right: Tensor, begin: Tensor, enough: Tensor
-) -> Tensor:
-    """Solve for each of ``right`` along the first axis, preconditioned by the diagonal, until the sum of squares that
-    is left is ``enough``."""
-    def dot(a: Tensor, b: Tensor) -> Tensor:
-        return (a * b).flatten(1).sum(1)[(...,) + (None,) * (a.dim() - 1)]
-
-    solution, residual = begin, right - apply(begin)
-    scaled = residual / diagonal
-    direction, power = scaled, dot(residual, scaled)
-    for _ in range(_STEPS):
-        if bool((dot(residual, residual).flatten() <= enough).all()):
-            break
-        ahead = apply(direction)
-        length = power / dot(direction, ahead).clamp_min(1e-300)
-        solution, residual = solution + length * direction, residual - length * ahead
-        scaled = residual / diagonal
-        before, power = power, dot(residual, scaled)
-        direction = scaled + power / before.clamp_min(1e-300) * direction
-    return solution
-
-
-def _sizes(images: np.ndarray) -> np.ndarray:
-    """Standard deviations (n,) of the Gaussians that fill as many pixels."""
-    squares = (images**2).sum((1, 2))
-    filled = np.divide(images.sum((1, 2)) ** 2, squares, out=np.ones(len(images)), where=squares > 0)
-    return np.sqrt(filled / (4 * np.pi))
-
-
-def falling(images: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Galaxies (n, ny, nx) that nowhere rise outwards: no pixel brighter than all its neighbours that are nearer to
-    ``positions``, (n, 2) as x and y."""
-    _, ny, nx = images.shape
-    row, column = np.mgrid[-1:ny + 1, -1:nx + 1]
-    distance = np.hypot(column - positions[:, :1, None], row - positions[:, 1:, None])
-    inner = distance[:, 1:-1, 1:-1]
-    shifts = [(dy, dx) for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)]
-    nearer = [distance[:, dy:dy + ny, dx:dx + nx] < inner for dy, dx in shifts]
-    central = ~np.any(nearer, axis=0)
-    fallen = images
-    for _ in range(ny + nx):
-        framed = np.pad(fallen, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-        most = np.max([
-            np.where(inwards, framed[:, dy:dy + ny, dx:dx + nx], -np.inf) for inwards, (dy, dx) in zip(nearer, shifts)
-        ], axis=0)
-        lower = np.where(central | ~np.isfinite(most), fallen, np.minimum(fallen, most))
-        if np.array_equal(lower, fallen):
-            break
-        fallen = lower
-    return fallen
