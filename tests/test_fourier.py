@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from lensdeblend import simulate
-from lensdeblend.lensing import blend, fourier
-from lensdeblend.lensing.fourier import FourierFrame, GalaxyLayout, render
+from lensdeblend.lensing import blend, fourier_frames
+from lensdeblend.lensing.fourier import Rendered, render
+from lensdeblend.lensing.fourier_frames import FourierFrame
+from lensdeblend.lensing.galaxy_layout import GalaxyLayout
 from lensdeblend.lensing.hankel import sersic_transform
 from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
 
@@ -127,7 +129,7 @@ def test_how_many_images_are_drawn_at_once_does_not_matter(held, monkeypatch):
     frame = FourierFrame.of((40, 44), [psf(), psf(3.0)])
     numbers = [20.3, 18.7, 0.2, 0.1, np.log(3.0), np.log(1.5), 28.2, 21.1, -0.1, 0.3, np.log(2.0)]
     usual, = drawn(layout, numbers, frame)
-    monkeypatch.setattr(fourier, "_CACHED", held)
+    monkeypatch.setattr(fourier_frames, "_CACHED", held)
     other, = drawn(layout, numbers, frame)
     torch.testing.assert_close(other.basis, usual.basis, rtol=1e-12, atol=1e-14)
     assert other.basis.shape == (1, 2, 3, 40, 44) and float(other.basis.sum((-2, -1)).min()) > 0.8
@@ -148,9 +150,9 @@ def test_the_normal_matrix_of_a_failed_step_is_not_computed(monkeypatch):
     problem = blend.BlendProblem(
         layout, [blend.BandData(frame, (0,), data, torch.ones_like(data))], truth, torch.zeros(10, dtype=truth.dtype)
     )
-    derivatives = fourier.Rendered.derivatives
+    derivatives = Rendered.derivatives
     monkeypatch.setattr(
-        fourier.Rendered, "derivatives", lambda self, amplitudes: asked.append(1) or derivatives(self, amplitudes)
+        Rendered, "derivatives", lambda self, amplitudes: asked.append(1) or derivatives(self, amplitudes)
     )
     now, worse = problem(truth), problem(truth + 0.1)
     assert bool(worse.objective > now.objective) and not asked

@@ -14,7 +14,7 @@ from torch import Tensor
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.stack import Stack, alike
 from lensdeblend.lensing.blend import BlendProblem
-from lensdeblend.lensing.fourier import GalaxyLayout
+from lensdeblend.lensing.galaxy_layout import GalaxyLayout
 from lensdeblend.lensing.least_squares import Fit, descend
 
 __all__ = ["BlendFit", "Priors", "covariance_of", "fit_blends"]

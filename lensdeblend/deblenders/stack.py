@@ -10,7 +10,7 @@ import torch
 
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.lensing.blend import BandData
-from lensdeblend.lensing.fourier import FourierFrame
+from lensdeblend.lensing.fourier_frames import FourierFrame
 
 __all__ = ["Stack", "alike"]
 

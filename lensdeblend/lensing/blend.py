@@ -12,7 +12,9 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from lensdeblend.lensing.fourier import FourierFrame, GalaxyLayout, Rendered, render
+from lensdeblend.lensing.fourier import Rendered, render
+from lensdeblend.lensing.fourier_frames import FourierFrame
+from lensdeblend.lensing.galaxy_layout import GalaxyLayout
 from lensdeblend.lensing.least_squares import State, nonnegative_amplitudes
 
 __all__ = ["BandData", "BlendProblem"]
