@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.conjugate_gradients import conjugate_gradients
+from lensdeblend.deblenders.effective_area import effective_area
 from lensdeblend.deblenders.galaxy_windows import GalaxyWindows
 
 __all__ = ["Departures"]
@@ -231,6 +232,4 @@ class Departures:
 
 def _sizes(images: np.ndarray) -> np.ndarray:
     """Standard deviations (n,) of the Gaussians that fill as many pixels."""
-    squares = (images**2).sum((1, 2))
-    filled = np.divide(images.sum((1, 2)) ** 2, squares, out=np.ones(len(images)), where=squares > 0)
-    return np.sqrt(filled / (4 * np.pi))
+    return np.sqrt(effective_area(images) / (4 * np.pi))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.effective_area import effective_area
 from lensdeblend.lensing.blend import BandData
 from lensdeblend.lensing.fourier_frames import FourierFrame
 
@@ -90,4 +91,4 @@ def _first_radius(psf: np.ndarray | None) -> float:
     if psf is None:
         return 1.0
     # The side of a square with the PSF's effective area.
-    return max(1.0, _FIRST_RADIUS_OF_PSF * float(np.sqrt(1 / np.sum((psf / psf.sum()) ** 2))))
+    return max(1.0, _FIRST_RADIUS_OF_PSF * float(np.sqrt(effective_area(psf))))
