@@ -19,7 +19,8 @@ BUILTIN = [
     pytest.param(row["kind"], row["name"], id=f"{row['kind']}-{row['name']}")
     for row in methods() if row["distribution"] == "lensdeblend" and row["available"]
 ]
-# Their own tests hold them to the contract: one takes minutes an image with the options it comes with, one lenses only.
+# One takes minutes an image with the options it comes with: its own tests hold it to the contract with smaller ones.
+# The other separates a lens from its arcs and refuses the positions that the contract hands over.
 WITH_OWN_TESTS = {("reconstructor", "lenstronomy"), ("deblender", "lens")}
 
 
