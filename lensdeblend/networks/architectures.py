@@ -16,6 +16,7 @@ _CLASSES = {
     "unlens": "lensdeblend.networks.unlenser:Unlenser",
     "lens-posterior": "lensdeblend.networks.posterior:LensPosterior",
     "deblend-generator": "lensdeblend.networks.deblending:Generator",
+    "galaxy-autoencoder": "lensdeblend.networks.galaxies:GalaxyAutoencoder",
 }
 
 

@@ -15,6 +15,7 @@ from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.networks.deblending import Overlap
 from lensdeblend.scenes.populations import Distribution, Integer, LogUniform, Normal, Uniform
 from lensdeblend.training.blend_pairs import BlendPairs
+from lensdeblend.training.moffat import MOFFAT_BETA, moffats
 from lensdeblend.training.sources import Parametric, read_galaxies, sources
 from lensdeblend.training.sources.galaxies import SPLITS
 
@@ -33,7 +34,6 @@ _MADE = 400
 _MADE_RADIUS = 6.0
 _SOFT = 10.0
 _BORDER, _POINTS = 6, 2
-_HALF_KERNEL = 15
 _FEWEST_PIXELS_TO_EDGE = 3.0
 # Of given positions, pixels along each axis.
 _POSITION_ERROR = 0.3
@@ -209,12 +209,7 @@ class BlendSums:
     def _blurred(self, light: Tensor, fwhm: np.ndarray, rng: np.random.Generator, device) -> Tensor:
         """Through Moffat PSFs, a little wider or narrower from band to band."""
         widths = fwhm[:, None] * rng.uniform(0.9, 1.1, (len(fwhm), _BANDS))
-        beta = rng.uniform(2.5, 8.0, len(fwhm))[:, None]
-        core = widths / (2 * np.sqrt(2 ** (1 / beta) - 1))
-        core, beta = (torch.as_tensor(x, dtype=torch.float32, device=device)[..., None, None] for x in (core, beta))
-        steps = torch.arange(-_HALF_KERNEL, _HALF_KERNEL + 1, device=device)
-        kernel = (1 + (steps**2 + steps[:, None] ** 2) / core**2) ** -beta
-        kernel = kernel / kernel.sum((-2, -1), keepdim=True)
+        kernel = moffats(widths, rng.uniform(*MOFFAT_BETA, len(fwhm))[:, None], device)
         return Convolution(kernel[:, None], (self.pixels, self.pixels), _BORDER)(light)
 
     def _told(self, places, rng: np.random.Generator, device) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ _CLASSES = {
     "unlens": "lensdeblend.training.tasks.unlens:Unlens",
     "posterior": "lensdeblend.training.tasks.posterior:Posterior",
     "deblend": "lensdeblend.training.tasks.deblend:Deblend",
+    "galaxies": "lensdeblend.training.tasks.galaxies:Galaxies",
 }
 
 
