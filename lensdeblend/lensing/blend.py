@@ -5,9 +5,9 @@ Batched: the problems of a batch share their layout and the shapes of their band
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from lensdeblend.lensing.fourier import Rendered, render
 from lensdeblend.lensing.fourier_frames import FourierFrame
 from lensdeblend.lensing.galaxy_layout import GalaxyLayout
-from lensdeblend.lensing.least_squares import State, nonnegative_amplitudes
+from lensdeblend.lensing.least_squares import DeferredState, State, nonnegative_amplitudes
 
 __all__ = ["BandData", "BlendProblem"]
 
@@ -81,7 +81,7 @@ class BlendProblem:
             fluxes[:, list(grid.numbers)] = amplitudes
             objective = objective + (residual * residual).sum((1, 2))
             seen.append((grid, drawn, amplitudes, basis, residual))
-        return _Deferred(fluxes.flatten(1), objective, partial(self._normal, offset, seen))
+        return DeferredState(fluxes.flatten(1), objective, partial(self._normal, offset, seen))
 
     def _normal(self, offset: Tensor, seen: Sequence[tuple]) -> tuple[Tensor, Tensor]:
         """Matrix and downward gradient, of ``offset`` from the priors and of what is seen on the grids."""
@@ -115,29 +115,6 @@ class BlendProblem:
     def rendered(self, parameters: Tensor) -> list[Rendered]:
         """The components on each of the grids."""
         return render(parameters, self.layout, [grid.frame for grid in self.grids], fold=self.fold)
-
-
-class _Deferred(State):
-    """With a normal matrix and a gradient that wait until they are asked for: those of a failed step never are."""
-
-    def __init__(self, amplitudes: Tensor, objective: Tensor, derive: Callable[[], tuple[Tensor, Tensor]]):
-        self.amplitudes, self.objective, self._derive = amplitudes, objective, derive
-        self.__post_init__()
-
-    @cached_property
-    def _derived(self) -> tuple[Tensor, Tensor]:
-        found = self._derive()
-        # It holds the images of all components.
-        del self._derive
-        return found
-
-    @property
-    def normal(self) -> Tensor:
-        return self._derived[0]
-
-    @property
-    def gradient(self) -> Tensor:
-        return self._derived[1]
 
 
 def _products(parts: Tensor) -> Tensor:

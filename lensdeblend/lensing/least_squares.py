@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-__all__ = ["Fit", "Linearisation", "State", "descend", "levenberg_marquardt", "nonnegative_amplitudes"]
+__all__ = ["DeferredState", "Fit", "Linearisation", "State", "descend", "levenberg_marquardt", "nonnegative_amplitudes"]
 
 # Of normal equations whose diagonal is scaled to 1.
 _SLIGHT_DAMPING = 1e-2
@@ -70,6 +71,29 @@ class State:
             torch.where(one, new.amplitudes, self.amplitudes), torch.where(which, new.objective, self.objective),
             torch.where(two, new.normal, self.normal), torch.where(one, new.gradient, self.gradient),
         )
+
+
+class DeferredState(State):
+    """With a normal matrix and a gradient that wait until they are asked for: those of a failed step never are."""
+
+    def __init__(self, amplitudes: Tensor, objective: Tensor, derive: Callable[[], tuple[Tensor, Tensor]]):
+        self.amplitudes, self.objective, self._derive = amplitudes, objective, derive
+        self.__post_init__()
+
+    @cached_property
+    def _derived(self) -> tuple[Tensor, Tensor]:
+        found = self._derive()
+        # It holds the images of all components.
+        del self._derive
+        return found
+
+    @property
+    def normal(self) -> Tensor:
+        return self._derived[0]
+
+    @property
+    def gradient(self) -> Tensor:
+        return self._derived[1]
 
 
 @dataclass

@@ -101,6 +101,13 @@ def lensdeblend_deblenders():
         reference="2006ApJ...638..703B",
     )
     yield Method(
+        name="vae",
+        target="lensdeblend.deblenders.vae:Vae",
+        summary="A generative prior: latent vectors of all galaxies fitted, and sampled, under the exact likelihood",
+        requires=("torch", "zuko", "safetensors", "photutils", "skimage"),
+        reference="2021MNRAS.500..531A",
+    )
+    yield Method(
         name="scarlet",
         target="lensdeblend.deblenders.scarlet:Scarlet",
         summary="scarlet2, to compare with: free images or Sérsics times fluxes by band, by gradient descent in jax",

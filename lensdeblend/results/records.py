@@ -124,6 +124,8 @@ class Deblending(Result):
         Reduced chi-square over unmasked pixels.
     image : NDData or None
         The data as they were fitted.
+    samples : QTable or None
+        Of the posterior: a row a sample and galaxy, ``sample`` and ``id`` with columns of ``catalog``.
     meta : mapping
         Provenance, and what the method notes.
     """
@@ -136,6 +138,7 @@ class Deblending(Result):
     residual: BandedImage
     chi2: float
     image: BandedImage | None = None
+    samples: QTable | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 

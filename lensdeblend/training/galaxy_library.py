@@ -133,7 +133,8 @@ def _made(kind: str, split: str, bands: int) -> Tensor:
         body = _drawn(sources(kind), radius, generator)
     if bands == 1:
         return (body / body.sum((1, 2), keepdim=True))[:, None]
-    bulge = _drawn(Parametric(), radius * torch.as_tensor(rng.uniform(0.15, 0.5, count), dtype=torch.float32), generator)
+    smaller = torch.as_tensor(rng.uniform(0.15, 0.5, count), dtype=torch.float32)
+    bulge = _drawn(Parametric(), smaller * radius, generator)
     share = torch.as_tensor(0.5 * rng.uniform(size=count) ** 2, dtype=torch.float32)[:, None, None]
     step = torch.as_tensor(rng.normal(_BULGE_COLOUR, _BULGE_SCATTER, count), dtype=torch.float32)
     whole = torch.as_tensor(rng.normal(0.35, 0.2, count), dtype=torch.float32)

@@ -1,0 +1,370 @@
+r"""Deblending under a learned prior: the latent vectors of all galaxies at once, under the exact likelihood.
+
+A network has learned what galaxies look like (`lensdeblend.networks.galaxies`). Each galaxy is its decoder's,
+
+.. math::
+
+    d_b = P_b \otimes \sum_i f_{ib} \, I_b(x; x_i, R_i, e_i, n_i, z_i) + s_b + n_b, \qquad z_i = T_{k_i}(u_i),
+    \quad u_i \sim \mathcal{N}(0, 1),
+
+with :math:`T_k` the normalising flow of galaxies of kind :math:`k`, so that the posterior of positions, profiles and
+white latent vectors is a non-linear least-squares problem. It is solved by damped steps, the fluxes along; its errors
+are those of the Laplace approximation, or of samples by randomise-then-optimise: data and prior are disturbed by their
+own noise, and the problem is solved again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import astropy.units as u
+import numpy as np
+import torch
+from astropy.table import QTable
+from torch import Tensor
+
+from lensdeblend.deblenders.blend import Blend
+from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, together
+from lensdeblend.deblenders.detection import Detector, detected_above_sky
+from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
+from lensdeblend.deblenders.fitting import BlendFit, Priors, covariance_of, fit_blends
+from lensdeblend.deblenders.latent_blend import PROFILE, LatentBlend, Seen
+from lensdeblend.deblenders.wavelengths import reddest_first
+from lensdeblend.interfaces import Deblender, Image
+from lensdeblend.lensing.least_squares import Fit, descend
+from lensdeblend.lensing.threads import single_thread
+from lensdeblend.networks.galaxies import GalaxyAutoencoder
+from lensdeblend.networks.weights import Card, load_weights
+from lensdeblend.options import (
+    check_choice, check_device, check_gaussian, check_positive, check_whole, chosen_device,
+)
+from lensdeblend.reconstructors.network_grid import gaussian_width
+from lensdeblend.results import Deblending
+
+__all__ = ["Vae"]
+
+_ONE_BAND, _THREE_BANDS = "galaxies", "galaxies-colour"
+_MOST_GALAXIES = 30
+_ITERATIONS, _TOLERANCE = 20, 0.1
+_FARTHEST_MOVE, _MOST_ELLIPTICAL = 3.0, 0.85
+_SMALLEST, _LOWEST_N, _HIGHEST_N, _FARTHEST_LATENT = 0.2, 0.4, 7.0, 6.0
+_TYPICAL_N = 1.5
+# Of a galaxy that is a point to a Sérsic profile.
+_POINT_RADIUS = 0.3
+_SAMPLE_STEPS = 3
+_MARGIN = 0.25
+
+
+@dataclass(frozen=True)
+class Vae(Deblender):
+    """Fit galaxies as a trained network knows them.
+
+    Parameters
+    ----------
+    weights : str
+        A name of ``lensdeblend weights``, or the path of a safetensors file. ``"auto"``: ``galaxies-colour`` for three
+        bands whose names tell their order in wavelength (``g``, ``r``, ``i``; ``F606W`` ...), else ``galaxies``, with
+        which a galaxy looks alike in all bands but for its flux.
+    samples : int
+        Of the posterior, kept as ``samples``; errors are then theirs. 0 for none.
+    threshold : float
+        Significance of a star from which a pixel belongs to a galaxy.
+    background : {"auto", "none"}
+        Whether to take off the level of the empty sky, where it differs from zero by 3 sigma.
+    position_prior : float or None
+        Standard deviation, in pixels, of the Gaussian prior about the given or detected positions; None for none.
+    ellipticity_prior : float or None
+        Standard deviation of the prior on ``e1`` and ``e2``.
+    radius_prior : tuple of two floats, or None
+        Median (arcsec) of half-light radii, and standard deviation of their natural logarithm.
+    device : str
+        ``"auto"`` (a GPU where there is one) or a torch device.
+
+    Notes
+    -----
+    Position, ellipticities, radius and index are those of the galaxy's Sérsic profile, which the network departs from.
+    Flags of a galaxy: ``no flux``, ``at the edge``, ``off the image``, ``masked``; of the whole, in ``meta["flags"]``:
+    ``nothing found``, ``not converged``, ``poor fit``, and ``out_of_domain`` with the reason. Seconds a galaxy; no
+    further galaxies are looked for, as `~lensdeblend.deblenders.joint.Joint` does.
+
+    References
+    ----------
+    Arcelin et al. 2021 (2021MNRAS.500..531A) and Biswas et al. 2024 (2024arXiv240907220B) for deblending by variational
+    auto-encoders; Bardsley et al. 2014 (10.1137/140964023) for randomise-then-optimise.
+
+    Examples
+    --------
+    >>> from lensdeblend.deblenders.vae import Vae
+    >>> Vae(samples=100).weights
+    'auto'
+    """
+
+    weights: str = "auto"
+    samples: int = 0
+    threshold: float = 4.0
+    background: str = "auto"
+    position_prior: float | None = 0.5
+    ellipticity_prior: float | None = 0.3
+    radius_prior: tuple[float, float] | None = (0.4, 0.8)
+    device: str = "auto"
+
+    def __post_init__(self):
+        check_choice("background", self.background, ("auto", "none"))
+        check_whole("samples", self.samples, 0)
+        check_device(self.device)
+        for name in ("position_prior", "ellipticity_prior"):
+            check_positive(name, getattr(self, name), "a positive standard deviation")
+        check_gaussian("radius_prior", self.radius_prior)
+        if self.radius_prior is not None and self.radius_prior[0] <= 0:
+            raise ValueError(f"radius_prior must have a positive median in arcsec; got {self.radius_prior[0]}")
+        if self.threshold is None:
+            raise ValueError("threshold must be a positive number; got None")
+        check_positive("threshold", self.threshold, "a positive number")
+
+    def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
+        """Return one image and one catalogue row a galaxy."""
+        blend = Blend.of(image)
+        detection, levels = detected_above_sky(
+            Detector(self.threshold), blend, self.background, segmentation, positions
+        )
+        count = len(detection.positions)
+        if not count:
+            return nothing_found(blend, levels, ("x_err", "y_err", "e1_err", "e2_err", "n", "n_err"))
+        if count > _MOST_GALAXIES:
+            raise ValueError(
+                f"{count} galaxies are more than the {_MOST_GALAXIES} that 'vae' fits at once: cut the image up, or use "
+                "the method 'joint'"
+            )
+        device = chosen_device(self.device)
+        name, order = self._chosen(blend)
+        network, card = _loaded(name, device)
+        with torch.no_grad(), single_thread():
+            begin, = fit_blends(
+                [blend], [detection.positions], [levels], indices=(None,), priors=self._priors, device=device
+            )
+            problem, lower, upper, start = self._problem(blend, begin, detection.positions, levels, network, order)
+            fit = descend(
+                problem, start, lower, upper, iterations=_ITERATIONS, tolerance=_TOLERANCE, within=_within(count),
+            )
+            samples = _sampled(problem, fit, self.samples, rng)
+        return self._told(blend, problem, fit, samples, levels, detection, card)
+
+    @property
+    def _priors(self) -> Priors:
+        return Priors(self.position_prior, self.ellipticity_prior, self.radius_prior)
+
+    def _chosen(self, blend: Blend) -> tuple[str, tuple[int, ...]]:
+        """Weights, and for each band of the blend which of the network's it is."""
+        order = reddest_first([band.name for band in blend.bands])
+        coloured = len(blend.bands) == 3 and order is not None
+        if self.weights == "auto":
+            name = _THREE_BANDS if coloured else _ONE_BAND
+        else:
+            name = str(self.weights)
+        bands = _loaded(name, chosen_device(self.device))[0].bands
+        if bands == 1:
+            return name, (0,) * len(blend.bands)
+        if bands != len(blend.bands) or order is None:
+            raise ValueError(
+                f"the weights {name!r} are of {bands} bands whose names tell their wavelengths; got "
+                f"{', '.join(repr(band.name) for band in blend.bands)}: name them after their filters, or use weights of "
+                "one band"
+            )
+        return name, order
+
+    def _problem(self, blend: Blend, begin: BlendFit, positions, levels, network: GalaxyAutoencoder, order):
+        """With bounds and start, (1, P)."""
+        count, latent = len(begin), network.latent
+        profiles, mean, weight = np.zeros((3, count, len(PROFILE)))
+        for g in range(count):
+            profiles[g] = _profile(begin, g)
+        mean[:, :2], mean[:, 5] = positions, np.log(_TYPICAL_N)
+        median, width = self.radius_prior or (blend.scale, None)
+        mean[:, 2] = np.log(median / blend.scale)
+        weight[:] = [0 if w is None else w**-2 for w in (
+            self.position_prior, self.position_prior, width, self.ellipticity_prior, self.ellipticity_prior, 1.0
+        )]
+        far = np.full((count, latent), _FARTHEST_LATENT)
+        reach = np.array([_FARTHEST_MOVE, _FARTHEST_MOVE])
+        low = np.concatenate([np.log([_SMALLEST]), [-_MOST_ELLIPTICAL] * 2, np.log([_LOWEST_N])])
+        high = np.concatenate([
+            np.log([0.5 * max(blend.shape)]), [_MOST_ELLIPTICAL] * 2, np.log([_HIGHEST_N])
+        ])
+        lower = np.concatenate([positions - reach, np.tile(low, (count, 1)), -far], 1)
+        upper = np.concatenate([positions + reach, np.tile(high, (count, 1)), far], 1)
+
+        def tensor(values) -> Tensor:
+            return torch.as_tensor(values, dtype=torch.float32, device=network.center.device)
+
+        start = tensor(np.concatenate([profiles, np.zeros((count, latent))], 1))
+        lower, upper = tensor(lower).reshape(1, -1), tensor(upper).reshape(1, -1)
+        start = start.reshape(1, -1).clamp(lower, upper)
+        fluxes = np.array([begin.flux(g)[0] for g in range(count)])
+        problem = LatentBlend(
+            network, _kinds(start.reshape(count, -1), fluxes, order, network), order,
+            Seen.all_of(blend, levels, str(network.center.device)),
+            tensor(np.concatenate([mean, np.zeros((count, latent))], 1)),
+            tensor(np.concatenate([weight, np.ones((count, latent))], 1)),
+        )
+        return problem, lower, upper, start
+
+    def _told(self, blend: Blend, problem, fit: Fit, samples, levels, detection, card: Card) -> Deblending:
+        count, noise = len(problem), np.array([band.noise for band in blend.bands])
+        numbers = fit.parameters[0].reshape(count, -1)
+        amplitudes = fit.amplitudes[0].reshape(-1, count)
+        images: list[np.ndarray] = [np.zeros(0)] * len(blend.bands)
+        with torch.no_grad(), single_thread():
+            for group, drawn in zip(problem.seen, problem.images(numbers)):
+                for place, number in enumerate(group.numbers):
+                    galaxies = drawn[:, place] * amplitudes[number, :, None, None]
+                    images[number] = galaxies.cpu().double().numpy() * noise[number]
+        profiles = numbers[:, :len(PROFILE)].cpu().double().numpy()
+        fluxes = amplitudes.T.cpu().double().numpy() * noise
+        errors, flux_errors = self._errors(fit, samples, count, noise)
+        radii, indices = np.exp(profiles[:, 2]), np.exp(profiles[:, 5])
+        whole = together(blend, images)
+        catalog = catalogue(
+            blend, profiles[:, :2], fluxes, flux_errors, profiles[:, 3:5], radii, blendedness(whole),
+            [flags_of(profiles[g, :2], fluxes[g], blend) for g in range(count)],
+            x_err=errors[:, 0], y_err=errors[:, 1], e1_err=errors[:, 3], e2_err=errors[:, 4], n=indices,
+            n_err=indices * errors[:, 5],
+        )
+        # What the prior decides is no number fitted.
+        left = covariance_of(fit).diagonal()[:numbers.numel()] * problem.prior_weight.flatten().cpu().double().numpy()
+        used = fluxes.size + float((1 - left).clip(0, 1).sum())
+        flags = [] if bool(fit.converged[0]) else ["not converged"]
+        found = dressed(
+            blend, images, levels, catalog, segmented(whole, detection.significance, self.threshold),
+            round(used), [*flags, *_outside(blend, radii, card)], judged=True, weights=card.name,
+            weights_sha256=card.sha256,
+        )
+        return replace(found, samples=None if samples is None else _table(blend, samples, noise))
+
+    def _errors(self, fit: Fit, samples, count: int, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of the profiles (n, 6) and of the fluxes (n, bands)."""
+        if samples is not None:
+            profiles, fluxes = samples
+            return profiles.std(0, ddof=1), fluxes.std(0, ddof=1) * noise
+        errors = np.sqrt(covariance_of(fit).diagonal().clip(0))
+        size = fit.parameters.shape[1]
+        return errors[:size].reshape(count, -1)[:, :len(PROFILE)], errors[size:].reshape(-1, count).T * noise
+
+
+@lru_cache(maxsize=4)
+def _loaded(weights: str, device: str) -> tuple[GalaxyAutoencoder, Card]:
+    network, card = load_weights(weights, device=device)
+    if not isinstance(network, GalaxyAutoencoder):
+        raise ValueError(f"the weights {weights!r} are not of galaxies: {card.architecture}")
+    return network, card
+
+
+def _profile(fit: BlendFit, galaxy: int) -> list[float]:
+    """The numbers of `PROFILE` where the network begins."""
+    layout = fit.layout
+    constants = np.concatenate([fit.parameters, layout.constants])
+    x, y, e1, e2 = (fit.value(key, galaxy)[0] for key in ("x", "y", "e1", "e2"))
+    if not layout.indices[galaxy]:
+        return [x, y, np.log(_POINT_RADIUS), 0.0, 0.0, np.log(_TYPICAL_N)]
+    component = layout.galaxy.index(galaxy)
+    return [
+        x, y, constants[layout.places["log_radius"][component]], e1, e2, constants[layout.places["log_n"][component]]
+    ]
+
+
+def _kinds(start: Tensor, fluxes: np.ndarray, order: Sequence[int], network: GalaxyAutoencoder) -> Tensor:
+    """What the flow is told: index, ellipticity and, for a network of several bands, colours as of the profiles."""
+    kinds = torch.stack([start[:, 5], start[:, 3], start[:, 4]], 1)
+    if network.bands == 1:
+        return kinds
+    there = fluxes[:, np.argsort(order)]
+    shown = (there > 0).all(1)
+    magnitudes = -2.5 * np.log10(np.where(there > 0, there, 1.0))
+    colours = torch.as_tensor(magnitudes[:, :-1] - magnitudes[:, 1:]).to(kinds)
+    usual = network.center[3:].expand_as(colours)
+    # No galaxy has colours that no galaxy had.
+    near = torch.minimum(torch.maximum(colours, usual - 3 * network.spread[3:]), usual + 3 * network.spread[3:])
+    shown = torch.as_tensor(shown, device=kinds.device)[:, None]
+    return torch.cat([kinds, torch.where(shown, near, usual)], 1)
+
+
+def _within(count: int):
+    """Brings ellipticities inside of the circle."""
+
+    def rounded(parameters: Tensor) -> Tensor:
+        numbers = parameters.clone().unflatten(1, (count, -1))
+        shapes = numbers[..., 3:5]
+        modulus = shapes.square().sum(-1, keepdim=True).sqrt().clamp_min(1e-9)
+        numbers[..., 3:5] = shapes * (_MOST_ELLIPTICAL / modulus).clamp(max=1.0)
+        return numbers.flatten(1)
+
+    return rounded
+
+
+def _sampled(
+    problem: LatentBlend, fit: Fit, count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Profiles (samples, n, 6) and fluxes (samples, n, bands) in units of the noise."""
+    if not count:
+        return None
+    galaxies, size = len(problem), fit.parameters.shape[1]
+    best, amplitudes = fit.parameters[0].reshape(galaxies, -1), fit.amplitudes[0].reshape(-1, galaxies)
+    slopes, normal = problem.linearised(best, amplitudes), fit.normal[0].double()
+    free = torch.cat([torch.ones(size, dtype=torch.bool, device=best.device), fit.amplitudes[0] > 0])
+    scale = normal.diagonal().clamp_min(1e-30).rsqrt()
+    factor = torch.linalg.cholesky(
+        normal[free][:, free] * scale[free, None] * scale[free]
+        + 1e-6 * torch.eye(int(free.sum()), dtype=normal.dtype, device=normal.device)
+    )
+    bent, drawn = _within(galaxies), ([], [])
+    for _ in range(count):
+        noise = torch.as_tensor(rng.normal(size=slopes.shape[1]), dtype=best.dtype, device=best.device)
+        off = torch.as_tensor(rng.normal(size=tuple(best.shape)), dtype=best.dtype, device=best.device)
+        mean = problem.prior_mean + off * torch.where(
+            problem.prior_weight > 0, problem.prior_weight, torch.ones_like(problem.prior_weight)
+        ).rsqrt()
+        numbers, fluxes = best, amplitudes
+        for _ in range(_SAMPLE_STEPS):
+            gradient = slopes @ (problem.residual(numbers, fluxes) + noise)
+            gradient[:size] -= (problem.prior_weight * (numbers - mean)).flatten()
+            step = torch.zeros_like(gradient)
+            right = (gradient[free].double() * scale[free])[:, None]
+            step[free] = (torch.cholesky_solve(right, factor)[:, 0] * scale[free]).to(step)
+            numbers = bent((numbers + step[:size].reshape(galaxies, -1)).reshape(1, -1)).reshape(galaxies, -1)
+            fluxes = (fluxes + step[size:].reshape(-1, galaxies)).clamp_min(0)
+        drawn[0].append(numbers[:, :len(PROFILE)].cpu().double().numpy())
+        drawn[1].append(fluxes.T.cpu().double().numpy())
+    return np.stack(drawn[0]), np.stack(drawn[1])
+
+
+def _table(blend: Blend, samples: tuple[np.ndarray, np.ndarray], noise: np.ndarray) -> QTable:
+    profiles, fluxes = samples
+    count, galaxies = profiles.shape[:2]
+    flat, table = profiles.reshape(-1, len(PROFILE)), QTable()
+    table["sample"], table["id"] = np.repeat(np.arange(count), galaxies), np.tile(np.arange(1, galaxies + 1), count)
+    table["x"], table["y"] = flat[:, 0], flat[:, 1]
+    for number, band in enumerate(blend.bands):
+        unit = band.image.unit or u.dimensionless_unscaled
+        name = f"flux_{band.name}" if blend.banded else "flux"
+        table[name] = fluxes[..., number].ravel() * noise[number] * unit
+    table["e1"], table["e2"] = flat[:, 3], flat[:, 4]
+    table["radius"] = np.exp(flat[:, 2]) * blend.scale * u.arcsec
+    table["n"] = np.exp(flat[:, 5])
+    return table
+
+
+def _outside(blend: Blend, radii: np.ndarray, card: Card) -> list[str]:
+    """Flags that say in what a blend differs from the images of a card's domain."""
+    flags = []
+    widths = [gaussian_width(band.psf) for band in blend.bands if band.psf is not None]
+    for what, values, key in (("PSF FWHM", widths, "psf_fwhm"), ("half-light radius", radii, "radius")):
+        low, high = card.domain[key]
+        # What is smaller than the galaxies learned from shows less, and is not wrong.
+        low = 0.0 if key == "radius" else low * (1 - _MARGIN)
+        wrong = [value for value in values if not low <= value <= high * (1 + _MARGIN)]
+        if wrong:
+            flags.append(
+                f"out_of_domain: {what} of {wrong[0]:.2g} pixels, trained on {card.domain[key][0]:.2g} to {high:.2g}"
+            )
+    return flags
