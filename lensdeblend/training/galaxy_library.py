@@ -27,7 +27,10 @@ _MADE = {"train": 1500, "validation": 200, "test": 200}
 _LEAST_RADIUS, _MOST_RADIUS = 6.0, 9.0
 _SOFT = 16.0
 # A profile with much more or less light than its galaxy is none of it.
-_FLUX_OFF = 1.5
+_FLUX_OFF = 2.0
+# Profiles are fitted with errors that are a share of the brightest pixel and a share of the pixel itself: were all alike,
+# the profile would be that of the bulge.
+_FAINT, _UNLIKE = 0.005, 0.3
 _FITTED_PIXELS = 2
 _DISC_INDEX, _BULGE_SHARE = Uniform(0.5, 2.5), Uniform(0.0, 0.7)
 # Magnitudes by which a bulge is redder than its disc, between neighbouring bands.
@@ -63,7 +66,8 @@ class GalaxyLibrary:
     def measured(cls, stamps: Tensor) -> GalaxyLibrary:
         """Of stamps (galaxies, bands, 96, 96): those to which a profile can be fitted."""
         grey = _FITTED_PIXELS**2 * avg_pool2d(stamps.mean(1, keepdim=True), _FITTED_PIXELS)[:, 0]
-        fits = fit_sersics(grey)
+        peak = grey.flatten(1).amax(1)[:, None, None].clamp_min(1e-30)
+        fits = fit_sersics(grey, 1 / (_FAINT * peak + _UNLIKE * grey))
         ratio = fits.flux / grey.sum((1, 2))
         kept = fits.converged & (ratio < _FLUX_OFF) & (ratio > 1 / _FLUX_OFF)
         middle = (grey.shape[-1] - 1) / 2
