@@ -24,7 +24,7 @@ __all__ = ["PROFILE", "LatentBlend", "Seen"]
 #: The numbers of a galaxy before its latent ones.
 PROFILE = ("x", "y", "log_radius", "e1", "e2", "log_n")
 _WIDEST_BORDER = 12
-_STEPS = (0.02, 0.02, 0.01, 0.005, 0.005, 0.02)
+_STEPS = (0.05, 0.05, 0.01, 0.005, 0.005, 0.02)
 # Of a latent number, whose prior has a width of 1.
 _LATENT_STEP = 0.05
 
@@ -143,7 +143,8 @@ class LatentBlend:
             here, by_latent = group.images(profiles, own, own_slopes)
             steps = torch.diag(profiles.new_tensor(_STEPS))
             by_profile = torch.stack([
-                (group.images(profiles + step, own)[0] - here) / step.max() for step in steps
+                (group.images(profiles + step, own)[0] - group.images(profiles - step, own)[0]) / (2 * step.max())
+                for step in steps
             ], 2)
             slopes_here = torch.cat([by_profile, by_latent], 2) * group.weight[:, None]
             for place, number in enumerate(group.numbers):

@@ -31,6 +31,7 @@ from lensdeblend.deblenders.detection import Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, covariance_of, fit_blends
 from lensdeblend.deblenders.latent_blend import PROFILE, LatentBlend, Seen
+from lensdeblend.deblenders.latent_samples import Samples, disturbed_solutions
 from lensdeblend.deblenders.wavelengths import reddest_first
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.least_squares import Fit, descend
@@ -53,7 +54,6 @@ _SMALLEST, _LOWEST_N, _HIGHEST_N, _FARTHEST_LATENT = 0.2, 0.4, 7.0, 6.0
 _TYPICAL_N = 1.5
 # Of a galaxy that is a point to a Sérsic profile.
 _POINT_RADIUS = 0.3
-_SAMPLE_STEPS = 3
 _MARGIN = 0.25
 
 
@@ -113,6 +113,8 @@ class Vae(Deblender):
     def __post_init__(self):
         check_choice("background", self.background, ("auto", "none"))
         check_whole("samples", self.samples, 0)
+        if self.samples == 1:
+            raise ValueError("samples must be 0, or at least 2: one tells no error")
         check_device(self.device)
         for name in ("position_prior", "ellipticity_prior"):
             check_positive(name, getattr(self, name), "a positive standard deviation")
@@ -134,8 +136,8 @@ class Vae(Deblender):
             return nothing_found(blend, levels, ("x_err", "y_err", "e1_err", "e2_err", "n", "n_err"))
         if count > _MOST_GALAXIES:
             raise ValueError(
-                f"{count} galaxies are more than the {_MOST_GALAXIES} that 'vae' fits at once: cut the image up, or use "
-                "the method 'joint'"
+                f"{count} galaxies are more than the {_MOST_GALAXIES} that 'vae' fits at once: cut the image up, or "
+                "use the method 'joint'"
             )
         device = chosen_device(self.device)
         name, order = self._chosen(blend)
@@ -145,10 +147,11 @@ class Vae(Deblender):
                 [blend], [detection.positions], [levels], indices=(None,), priors=self._priors, device=device
             )
             problem, lower, upper, start = self._problem(blend, begin, detection.positions, levels, network, order)
+            within = _within(count)
             fit = descend(
-                problem, start, lower, upper, iterations=_ITERATIONS, tolerance=_TOLERANCE, within=_within(count),
+                problem, start, lower, upper, iterations=_ITERATIONS, tolerance=_TOLERANCE, within=within,
             )
-            samples = _sampled(problem, fit, self.samples, rng)
+            samples = disturbed_solutions(problem, fit, within, self.samples, rng) if self.samples else None
         return self._told(blend, problem, fit, samples, levels, detection, card)
 
     @property
@@ -169,8 +172,8 @@ class Vae(Deblender):
         if bands != len(blend.bands) or order is None:
             raise ValueError(
                 f"the weights {name!r} are of {bands} bands whose names tell their wavelengths; got "
-                f"{', '.join(repr(band.name) for band in blend.bands)}: name them after their filters, or use weights of "
-                "one band"
+                f"{', '.join(repr(band.name) for band in blend.bands)}: name them after their filters, or use weights "
+                "of one band"
             )
         return name, order
 
@@ -210,7 +213,9 @@ class Vae(Deblender):
         )
         return problem, lower, upper, start
 
-    def _told(self, blend: Blend, problem, fit: Fit, samples, levels, detection, card: Card) -> Deblending:
+    def _told(
+        self, blend: Blend, problem: LatentBlend, fit: Fit, samples: Samples | None, levels, detection, card: Card
+    ) -> Deblending:
         count, noise = len(problem), np.array([band.noise for band in blend.bands])
         numbers = fit.parameters[0].reshape(count, -1)
         amplitudes = fit.amplitudes[0].reshape(-1, count)
@@ -242,11 +247,12 @@ class Vae(Deblender):
         )
         return replace(found, samples=None if samples is None else _table(blend, samples, noise))
 
-    def _errors(self, fit: Fit, samples, count: int, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _errors(
+        self, fit: Fit, samples: Samples | None, count: int, noise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Of the profiles (n, 6) and of the fluxes (n, bands)."""
         if samples is not None:
-            profiles, fluxes = samples
-            return profiles.std(0, ddof=1), fluxes.std(0, ddof=1) * noise
+            return samples.profiles.std(0, ddof=1), samples.fluxes.std(0, ddof=1) * noise
         errors = np.sqrt(covariance_of(fit).diagonal().clip(0))
         size = fit.parameters.shape[1]
         return errors[:size].reshape(count, -1)[:, :len(PROFILE)], errors[size:].reshape(-1, count).T * noise
@@ -302,44 +308,8 @@ def _within(count: int):
     return rounded
 
 
-def _sampled(
-    problem: LatentBlend, fit: Fit, count: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Profiles (samples, n, 6) and fluxes (samples, n, bands) in units of the noise."""
-    if not count:
-        return None
-    galaxies, size = len(problem), fit.parameters.shape[1]
-    best, amplitudes = fit.parameters[0].reshape(galaxies, -1), fit.amplitudes[0].reshape(-1, galaxies)
-    slopes, normal = problem.linearised(best, amplitudes), fit.normal[0].double()
-    free = torch.cat([torch.ones(size, dtype=torch.bool, device=best.device), fit.amplitudes[0] > 0])
-    scale = normal.diagonal().clamp_min(1e-30).rsqrt()
-    factor = torch.linalg.cholesky(
-        normal[free][:, free] * scale[free, None] * scale[free]
-        + 1e-6 * torch.eye(int(free.sum()), dtype=normal.dtype, device=normal.device)
-    )
-    bent, drawn = _within(galaxies), ([], [])
-    for _ in range(count):
-        noise = torch.as_tensor(rng.normal(size=slopes.shape[1]), dtype=best.dtype, device=best.device)
-        off = torch.as_tensor(rng.normal(size=tuple(best.shape)), dtype=best.dtype, device=best.device)
-        mean = problem.prior_mean + off * torch.where(
-            problem.prior_weight > 0, problem.prior_weight, torch.ones_like(problem.prior_weight)
-        ).rsqrt()
-        numbers, fluxes = best, amplitudes
-        for _ in range(_SAMPLE_STEPS):
-            gradient = slopes @ (problem.residual(numbers, fluxes) + noise)
-            gradient[:size] -= (problem.prior_weight * (numbers - mean)).flatten()
-            step = torch.zeros_like(gradient)
-            right = (gradient[free].double() * scale[free])[:, None]
-            step[free] = (torch.cholesky_solve(right, factor)[:, 0] * scale[free]).to(step)
-            numbers = bent((numbers + step[:size].reshape(galaxies, -1)).reshape(1, -1)).reshape(galaxies, -1)
-            fluxes = (fluxes + step[size:].reshape(-1, galaxies)).clamp_min(0)
-        drawn[0].append(numbers[:, :len(PROFILE)].cpu().double().numpy())
-        drawn[1].append(fluxes.T.cpu().double().numpy())
-    return np.stack(drawn[0]), np.stack(drawn[1])
-
-
-def _table(blend: Blend, samples: tuple[np.ndarray, np.ndarray], noise: np.ndarray) -> QTable:
-    profiles, fluxes = samples
+def _table(blend: Blend, samples: Samples, noise: np.ndarray) -> QTable:
+    profiles, fluxes = samples.profiles, samples.fluxes
     count, galaxies = profiles.shape[:2]
     flat, table = profiles.reshape(-1, len(PROFILE)), QTable()
     table["sample"], table["id"] = np.repeat(np.arange(count), galaxies), np.tile(np.arange(1, galaxies + 1), count)

@@ -28,8 +28,8 @@ _LEAST_RADIUS, _MOST_RADIUS = 6.0, 9.0
 _SOFT = 16.0
 # A profile with much more or less light than its galaxy is none of it.
 _FLUX_OFF = 2.0
-# Profiles are fitted with errors that are a share of the brightest pixel and a share of the pixel itself: were all alike,
-# the profile would be that of the bulge.
+# Profiles are fitted with errors that are a share of the brightest pixel and a share of the pixel itself: were all
+# alike, the profile would be that of the bulge.
 _FAINT, _UNLIKE = 0.005, 0.3
 _FITTED_PIXELS = 2
 _DISC_INDEX, _BULGE_SHARE = Uniform(0.5, 2.5), Uniform(0.0, 0.7)
