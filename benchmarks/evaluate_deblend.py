@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--sky", type=Path, help="real sky for the set des-sky")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--pages", type=Path, help="folder for the whole reports, a subfolder a set")
+    parser.add_argument("--label", default="", help="at the end of the results file's name")
     parser.add_argument("--dry", action="store_true", help="write no results file")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -41,7 +42,7 @@ def main() -> None:
             real["sky"] = args.sky
         found = evaluate_deblenders(methods, name, args.n, args.seed, batch=args.batch, **real)
         output = Report(
-            f"evaluate_deblend_{name}", "one CPU thread; seconds are CPU time a blend",
+            "_".join(filter(None, ("evaluate_deblend", name, args.label))), "one CPU thread; seconds are CPU time a blend",
             ("lensdeblend", "torch", "galsim", "photutils", "numpy"),
         )
         output.say(found.text)

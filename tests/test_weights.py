@@ -123,6 +123,13 @@ def test_shipped_weights_load():
         assert found.length["steps"] > 0
 
 
+@pytest.mark.parametrize("name", ["unet", "unet-paper", "posterior"])
+def test_cards_of_reconstructors_tell_how_far_seeds_lie_apart(name):
+    spread = load_weights(name)[1].spread
+    assert spread["measured"] == "seeds 1, 2, 100% of the length"
+    assert spread.keys() - {"measured"} == load_weights(name)[1].metrics.keys()
+
+
 def test_command_line_lists_them(own, capsys):
     saved(own)
     assert main(["weights"]) == 0
