@@ -204,9 +204,8 @@ class Vae(Deblender):
         start = tensor(np.concatenate([profiles, np.zeros((count, latent))], 1))
         lower, upper = tensor(lower).reshape(1, -1), tensor(upper).reshape(1, -1)
         start = start.reshape(1, -1).clamp(lower, upper)
-        fluxes = np.array([begin.flux(g)[0] for g in range(count)])
         problem = LatentBlend(
-            network, _kinds(start.reshape(count, -1), fluxes, order, network), order,
+            network, _kinds(start.reshape(count, -1), network), order,
             Seen.all_of(blend, levels, str(network.center.device)),
             tensor(np.concatenate([mean, np.zeros((count, latent))], 1)),
             tensor(np.concatenate([weight, np.ones((count, latent))], 1)),
@@ -279,20 +278,10 @@ def _profile(fit: BlendFit, galaxy: int) -> list[float]:
     ]
 
 
-def _kinds(start: Tensor, fluxes: np.ndarray, order: Sequence[int], network: GalaxyAutoencoder) -> Tensor:
-    """What the flow is told: index, ellipticity and, for a network of several bands, colours as of the profiles."""
+def _kinds(start: Tensor, network: GalaxyAutoencoder) -> Tensor:
+    """What the flow is told: index and ellipticity of the profiles; usual colours, as zero points are not known."""
     kinds = torch.stack([start[:, 5], start[:, 3], start[:, 4]], 1)
-    if network.bands == 1:
-        return kinds
-    there = fluxes[:, np.argsort(order)]
-    shown = (there > 0).all(1)
-    magnitudes = -2.5 * np.log10(np.where(there > 0, there, 1.0))
-    colours = torch.as_tensor(magnitudes[:, :-1] - magnitudes[:, 1:]).to(kinds)
-    usual = network.center[3:].expand_as(colours)
-    # No galaxy has colours that no galaxy had.
-    near = torch.minimum(torch.maximum(colours, usual - 3 * network.spread[3:]), usual + 3 * network.spread[3:])
-    shown = torch.as_tensor(shown, device=kinds.device)[:, None]
-    return torch.cat([kinds, torch.where(shown, near, usual)], 1)
+    return torch.cat([kinds, network.center[3:].expand(len(kinds), -1)], 1)
 
 
 def _within(count: int):
