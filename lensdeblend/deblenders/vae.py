@@ -15,7 +15,6 @@ own noise, and the problem is solved again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
