@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 from astropy.utils.exceptions import AstropyUserWarning
 
-from lensdeblend import deblend, reconstruct, simulate
+from lensdeblend import deblend, prepare, reconstruct, simulate
 from lensdeblend.deblenders.lens import Lens
 from lensdeblend.reconstructors.forward import Forward
 from lensdeblend.results import Deblending, Reconstruction
 from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic
+from lensdeblend.testing.common import (
+    Untouched, require_fit, require_round_trip, require_same_grid, require_same_unit,
+)
 
 LIGHT = 150.0
 
@@ -52,6 +55,20 @@ def test_nothing_is_lost(truth, found):
     np.testing.assert_array_equal(found.shares[0].data, found.sources[0].data)
     # The ring, and the galaxy in it.
     assert found.segmentation.data[25, 24] == 1 and found.segmentation.data[24, 12] == 2
+
+
+def test_keeps_the_contract_but_for_positions(truth, found):
+    """`check_deblender` gives positions, which this method refuses."""
+    image = prepare(truth.image)
+    with Untouched(image):
+        again = Lens().deblend(image, None, None, np.random.default_rng(1))
+        same = Lens().deblend(image, None, None, np.random.default_rng(1))
+    require_fit(again, image)
+    np.testing.assert_array_equal(same.model.data, again.model.data)
+    for item in (*again.sources, *again.shares):
+        require_same_grid(item, image, "lens")
+        require_same_unit(item, image, "lens")
+    require_round_trip(found)
 
 
 def test_a_reconstruction_begins_with_it(truth, found, tmp_path):
