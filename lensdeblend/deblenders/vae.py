@@ -90,7 +90,7 @@ class Vae(Deblender):
 
     References
     ----------
-    Arcelin et al. 2021 (2021MNRAS.500..531A) and Biswas et al. 2024 (2024arXiv240907220B) for deblending by variational
+    Arcelin et al. 2021 (2021MNRAS.500..531A) and Biswas et al. 2025 (2025A&A...700A.129B) for deblending by variational
     auto-encoders; Bardsley et al. 2014 (10.1137/140964023) for randomise-then-optimise.
 
     Examples
