@@ -104,8 +104,8 @@ class Galaxies(Task):
         half, divergence, likely = network.loss(seen, noise)
         profile = seen.drawn()
         drawn = seen.drawn(network.decode(network.encode(seen)[0]))
-        freedom = ((seen.weight > 0).sum((1, 2, 3)) - network.bands).clamp_min(1)
         used = (seen.weight > 0).sum((1, 2, 3))
+        freedom = (used - network.bands).clamp_min(1)
         figures = {
             "bound": float(((half + divergence) / used).mean()), "divergence": float(divergence.mean()),
             "flow": float(likely.mean()), "chi2": float((seen.chi_square(drawn) / freedom).mean()),
@@ -114,7 +114,7 @@ class Galaxies(Task):
         peak = batch.clean.flatten(2).amax(2)[:, :, None, None].clamp_min(1e-30)
         for name, image in (("psnr", drawn), ("psnr_of_profiles", profile)):
             error = (seen.amplitudes(image)[:, :, None, None] * image - batch.clean) / peak
-            there = (seen.weight > 0).any(-1).any(-1)
+            there = (seen.weight > 0).flatten(2).any(2)
             decibel = -10 * error.square().mean((2, 3)).clamp_min(1e-12).log10()
             figures[name] = float(decibel[there].mean())
         return figures
@@ -130,10 +130,13 @@ class Galaxies(Task):
         for name, image in (("decoded", drawn), ("profile", profile), ("another galaxy", another)):
             shown[name] = seen.amplitudes(image)[:, :, None, None] * image
         shown["galaxy - decoded"] = batch.clean - shown["decoded"]
-        rows = min(_PANELS, len(drawn))
-        draw_rows(
-            [{name: value[i].mean(0).cpu().numpy() for name, value in shown.items()} for i in range(rows)], path
-        )
+        there = (seen.weight > 0).flatten(2).any(2)
+        # A band that is missing has no brightness.
+        rows = [
+            {name: value[i][there[i]].mean(0).cpu().numpy() for name, value in shown.items()}
+            for i in range(min(_PANELS, len(drawn)))
+        ]
+        draw_rows(rows, path)
 
     def domain(self) -> dict[str, Any]:
         return {"pixels": self.data.pixels, "bands": self.data.bands, **ranges(self.data.all_priors)}
