@@ -135,3 +135,14 @@ def lensdeblend_deblenders():
         requires=("torch", "photutils", "safetensors"),
         reference="2019MNRAS.485.2617R",
     )
+
+
+@hookimpl
+def lensdeblend_generators():
+    yield Method(
+        name="sersic",
+        target="lensdeblend.generators.sersic:Sersic",
+        summary="Sérsic profiles drawn by GalSim, what is not wished from a fit to COSMOS",
+        requires=("galsim", "torch"),
+        reference="2015A&C....10..121R",
+    )

@@ -1,0 +1,148 @@
+"""Galaxies made to order: by Sérsic profiles and from real ones; and the population that gives what is not wished."""
+
+import astropy.units as u
+import galsim
+import numpy as np
+import pytest
+from astropy.table import Table
+from scipy.stats import ks_2samp
+
+from lensdeblend import generate
+from lensdeblend.generators.population import COSMOS, PROPERTIES, fitted_properties
+from lensdeblend.generators.sersic import Sersic
+from lensdeblend.generators.wishes import known_properties
+from lensdeblend.scenes import GaussianPSF
+
+ARC = u.arcsec
+WISHES = {"flux": [50.0, 80.0], "radius": [0.2, 0.35] * ARC, "e1": [0.3, -0.1], "e2": [0.1, 0.4], "n": [1.0, 2.5]}
+PUBLISHED = "cosmos_galaxies/real_galaxy_catalog_23.5_example_fits.fits"
+
+
+def rng(seed=1):
+    return np.random.default_rng(seed)
+
+
+def properties(drawn):
+    return {**drawn, "ellipticity": np.hypot(drawn["e1"], drawn["e2"])}
+
+
+class TestPopulation:
+    def test_marginals_and_correlations_are_those_of_the_published_fits(self, shared_data):
+        published = fitted_properties(shared_data / PUBLISHED)
+        drawn = properties(COSMOS.draw(4000, {}, rng()))
+        for name in PROPERTIES:
+            # A hundred galaxies drawn from one distribution lie farther apart than this in one of twenty cases.
+            assert ks_2samp(published[name], drawn[name]).statistic < 0.135, name
+            assert np.mean(drawn[name]) == pytest.approx(np.mean(published[name]), abs=0.1 * np.std(published[name]))
+            assert np.std(drawn[name]) == pytest.approx(np.std(published[name]), rel=0.15)
+        ours, theirs = (np.corrcoef([one[name] for name in PROPERTIES]) for one in (drawn, published))
+        assert np.abs(ours - theirs).max() < 0.2
+
+    def test_position_angles_are_isotropic(self):
+        drawn = COSMOS.draw(4000, {}, rng())
+        assert abs(np.mean(drawn["e1"])) < 0.02 and abs(np.mean(drawn["e2"])) < 0.02
+        assert np.std(drawn["e1"]) == pytest.approx(np.std(drawn["e2"]), rel=0.05)
+
+    @pytest.mark.parametrize("given", [{"magnitude"}, {"log_radius", "e1"}, {"log_n", "e1", "e2"}, {"e2"}])
+    def test_what_is_drawn_given_a_draw_has_the_joint_distribution(self, given):
+        first = COSMOS.draw(3000, {}, rng(1))
+        second = COSMOS.draw(3000, {name: first[name] for name in given}, rng(2))
+        for name in first:
+            assert name not in given or np.array_equal(first[name], second[name])
+        first, second = ([properties(one)[name] for name in (*PROPERTIES, "e1", "e2")] for one in (first, second))
+        for one, other in zip(first, second):
+            assert ks_2samp(one, other).pvalue > 1e-3
+        assert np.abs(np.corrcoef(first) - np.corrcoef(second)).max() < 0.08
+
+    def test_a_galaxy_does_not_depend_on_how_many_there_are(self):
+        few, many = COSMOS.draw(2, {}, rng()), COSMOS.draw(9, {}, rng())
+        for name in few:
+            np.testing.assert_array_equal(few[name], many[name][:2])
+
+    def test_an_ellipticity_that_no_galaxy_has_is_granted_and_told(self):
+        known = {"e1": np.array([0.1, 0.8])}
+        assert COSMOS.outside(known).tolist() == [False, True]
+        assert COSMOS.draw(2, known, rng())["e2"][1] == 0
+
+    def test_missing_columns_are_named(self):
+        with pytest.raises(ValueError, match="lacks the column hlr, viable_sersic"):
+            fitted_properties(Table({"sersicfit": [[1.0]], "flux": [[1.0]]}))
+
+
+class TestSersic:
+    @pytest.mark.parametrize("psf", [None, GaussianPSF(0.1 * ARC)])
+    def test_galaxies_are_as_wished(self, psf):
+        made = generate(2, conditions=WISHES, method=Sersic(psf=psf), seed=1).catalog
+        for name, close in (("flux", 0.05), ("radius", 0.02), ("n", 0.03)):
+            wished = u.Quantity(WISHES[name]).value
+            np.testing.assert_allclose(u.Quantity(made[name]).value, wished)
+            np.testing.assert_allclose(u.Quantity(made[f"{name}_measured"]).value, wished, rtol=close)
+        for name in ("e1", "e2"):
+            np.testing.assert_allclose(made[f"{name}_measured"], WISHES[name], atol=0.005)
+        assert list(made["flags"]) == ["", ""]
+
+    def test_an_independent_measure_agrees(self):
+        # On pixels fine enough that they make the cusps no rounder.
+        made = generate(2, conditions=WISHES, method=Sersic(pixel_scale=0.015, pixels=256, measure=False), seed=1)
+        assert "n_measured" not in made.catalog.colnames
+        for i, image in enumerate(made.images):
+            pixels = galsim.Image(image.data, scale=0.015)
+            shape = galsim.hsm.FindAdaptiveMom(pixels).observed_shape
+            assert (shape.g1, shape.g2) == pytest.approx((WISHES["e1"][i], WISHES["e2"][i]), abs=0.005)
+        # A disc's half-light radius, round and without PSF, by the light within it.
+        disc = generate(conditions={"flux": 1, "radius": 0.2 * ARC, "e1": 0, "e2": 0, "n": 1}, method=Sersic(), seed=1)
+        y, x = np.indices((128, 128)) - 63.5
+        assert disc.images[0].data[np.hypot(x, y) < 0.2 / 0.03].sum() == pytest.approx(0.5, abs=0.015)
+
+    def test_a_magnitude_is_a_flux(self):
+        wish = {"magnitude": [25.94, 23.44], "radius": 0.2 * ARC, "n": 1}
+        assert generate(2, conditions=wish, method="sersic", seed=1).catalog["flux"].value == pytest.approx([1, 10])
+        jansky = {"flux": (25.94 * u.ABmag).to(u.nJy)}
+        assert known_properties(1, jansky, zero_point=25.94)["magnitude"] == pytest.approx(25.94)
+
+    def test_the_seed_makes_the_galaxy(self):
+        method = Sersic(measure=False, pixels=32)
+        few, many = method.generate(1, None, rng()), method.generate(3, None, rng())
+        np.testing.assert_array_equal(few.images[0].data, many.images[0].data)
+
+    def test_what_is_unlike_the_wish_is_flagged(self):
+        wishes = {"magnitude": [20, 25, 20], "radius": [0.3, 0.3, 2] * ARC, "n": 1, "e1": 0, "e2": 0.1}
+        made = generate(3, conditions=wishes, method=Sersic(measure=False), seed=1).catalog
+        assert list(made["flags"]) == ["", "outside_population", "stamp_too_small"]
+        assert made["flux_measured"][2] < 0.9 * made["flux"][2]
+
+
+@pytest.mark.parametrize("wishes, error, complaint", [
+    ({"fluxx": 1}, ValueError, "unknown condition 'fluxx'; did you mean 'flux'"),
+    ({"g-r": 0.5}, ValueError, "colours need a generator of several bands"),
+    ({"flux": 1, "magnitude": 20}, ValueError, "both flux and magnitude"),
+    ({"e1": 0.8, "e2": [0.1, 0.8]}, ValueError, r"modulus \(1-q\)/\(1\+q\) below 1; got 1.13"),
+    ({"flux": [1, 0]}, ValueError, "'flux' must be positive; got 0"),
+    ({"radius": -0.1 * ARC}, ValueError, "'radius' must be positive"),
+    ({"radius": 0.1}, TypeError, "an angle with a unit"),
+    ({"n": [1, 2, 3]}, ValueError, r"shape \(3,\); one value or 2"),
+    ({"n": 9}, ValueError, "no Sérsic profile of index 9"),
+    ({"n": np.nan}, ValueError, "'n' must be finite"),
+    ({"n": "round"}, TypeError, "could not convert"),
+    ({"flux": 1 * u.m}, TypeError, "not convertible"),
+])
+def test_wishes_that_cannot_be_granted_are_refused(wishes, error, complaint):
+    with pytest.raises(error, match=complaint):
+        Sersic(pixels=16, measure=False).generate(2, wishes, rng())
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5])
+def test_a_bad_number_is_refused(n):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1"):
+        Sersic().generate(n, None, rng())
+
+
+@pytest.mark.parametrize("options, complaint", [
+    ({"pixels": 4}, "pixels must be"),
+    ({"pixel_scale": -1}, "pixel_scale must be one positive angle"),
+    ({"psf": np.ones((4, 4))}, "odd"),
+    ({"psf": GaussianPSF(2 * ARC)}, "the PSF has .* pixels a side and the stamp 128"),
+])
+def test_bad_options_are_refused(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Sersic(**options)
