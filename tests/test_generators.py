@@ -4,10 +4,12 @@ import astropy.units as u
 import galsim
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from scipy.stats import ks_2samp
 
-from lensdeblend import generate
+from lensdeblend import generate, testing
+from lensdeblend.generators.cosmos import Cosmos
 from lensdeblend.generators.population import COSMOS, PROPERTIES, fitted_properties
 from lensdeblend.generators.sersic import Sersic
 from lensdeblend.generators.wishes import known_properties
@@ -146,3 +148,118 @@ def test_a_bad_number_is_refused(n):
 def test_bad_options_are_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         Sersic(**options)
+
+
+RMS = 0.005
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """A folder in GalSim's format: five Sérsic galaxies through a Gaussian PSF, with white noise, and their fits."""
+    folder = tmp_path_factory.mktemp("real")
+    psf, noise = galsim.Gaussian(fwhm=0.1), rng(5)
+    images, galaxies, fitted = [], [], []
+    for i in range(5):
+        n, radius, e, angle, flux = 0.8 + 0.2 * i, 0.15 + 0.02 * i, 0.1 + 0.05 * i, 0.5 * i, 40.0 + i
+        profile = galsim.Sersic(n, half_light_radius=radius, flux=flux).shear(g=e, beta=angle * galsim.radians)
+        image = galsim.Convolve([profile, psf]).drawImage(nx=96, ny=96, scale=0.03, dtype=float).array
+        images.append(fits.ImageHDU(image + noise.normal(0, RMS, image.shape)))
+        q = (1 - e) / (1 + e)
+        fitted.append((100 + i, [1, radius / 0.03 / q**0.5, n, q, 0, 0, 0, angle], [radius, 0, 0], [flux, 0, 0, 0], 1))
+        galaxies.append((100 + i, 22.0, "F814W", 1.0, "images.fits", "psf.fits", i + 1, 0, 0.03, RMS**2))
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(folder / "images.fits")
+    seen = galsim.Convolve([psf, galsim.Pixel(0.03)])
+    kernel = seen.drawImage(nx=41, ny=41, scale=0.03, method="no_pixel", dtype=float).array
+    fits.PrimaryHDU(kernel).writeto(folder / "psf.fits")
+    names = "IDENT MAG BAND WEIGHT GAL_FILENAME PSF_FILENAME GAL_HDU PSF_HDU PIXEL_SCALE NOISE_VARIANCE".split()
+    Table(rows=galaxies, names=names).write(folder / "made.fits")
+    names = ("IDENT", "sersicfit", "hlr", "flux", "viable_sersic")
+    Table(rows=fitted, names=names).write(folder / "made_fits.fits")
+    return folder
+
+
+def copied(folder, to, *names):
+    for name in names:
+        (to / name).write_bytes((folder / name).read_bytes())
+    return to
+
+
+class TestCosmos:
+    def test_the_contract(self, real):
+        testing.check_generator(Cosmos(catalog=real, measure=False))
+
+    @pytest.mark.parametrize("options", [{}, {"pixel_scale": 0.06, "pixels": 64}])
+    def test_galaxies_are_as_wished(self, real, options):
+        wishes = {"flux": [50.0, 60.0], "radius": [0.15, 0.18] * ARC, "e1": [0.2, 0.0], "e2": [-0.1, 0.3]}
+        method = Cosmos(catalog=real / "made.fits", psf=GaussianPSF(0.2 * ARC), **options)
+        result = generate(2, conditions=wishes, method=method, seed=1)
+        made, errors = result.catalog, [image.uncertainty.array.sum() ** 0.5 for image in result.images]
+        for name in ("flux", "radius"):
+            np.testing.assert_allclose(made[name].value, u.Quantity(wishes[name]).value)
+        assert np.all(np.abs(made["flux_measured"] - made["flux"]).value < 4 * np.array(errors))
+        np.testing.assert_allclose(made["radius_measured"], made["radius"], rtol=0.06)
+        np.testing.assert_allclose(made["n_measured"], made["n"], rtol=0.1)
+        for name in ("e1", "e2"):
+            np.testing.assert_allclose(made[f"{name}_measured"], wishes[name], atol=0.03)
+
+    def test_what_is_not_wished_is_the_galaxy_s_own_turned(self, real):
+        made = Cosmos(catalog=real).generate(4, None, rng(2)).catalog
+        own = made["ident"].astype(int) - 100
+        np.testing.assert_allclose(made["flux"].value, 40 + own)
+        np.testing.assert_allclose(np.hypot(made["e1"], made["e2"]), 0.1 + 0.05 * own)
+        for name in ("e1", "e2"):
+            np.testing.assert_allclose(made[f"{name}_measured"], made[name], atol=0.03)
+        assert len(set(np.round(np.arctan2(made["e2"], made["e1"]), 3))) == 4
+
+    @pytest.mark.parametrize("options", [{}, {"pixel_scale": 0.06, "pixels": 64}])
+    def test_whitened_noise_is_as_told(self, real, options):
+        images = Cosmos(catalog=real, measure=False, **options).generate(3, None, rng(2)).images
+        for image in images:
+            corner = image.data[:len(image.data) // 5]
+            assert np.std(corner) == pytest.approx(image.uncertainty.array[0, 0] ** 0.5, rel=0.1)
+            assert abs(np.corrcoef(corner[:, 1:].ravel(), corner[:, :-1].ravel())[0, 1]) < 0.12
+
+    def test_less_noise_is_added_to_symmetrise(self, real):
+        told = {
+            kind: Cosmos(catalog=real, measure=False, noise=kind).generate(1, None, rng()).images[0].uncertainty.array
+            for kind in ("none", "symmetrize", "whiten")
+        }
+        assert 0 < told["none"].max() <= told["symmetrize"].max() < told["whiten"].max()
+
+    def test_an_index_is_granted_by_choosing(self, real):
+        made = Cosmos(catalog=real, measure=False).generate(3, {"n": 1.25}, rng()).catalog
+        assert set(made["n"].round(3)) == {1.2}
+
+    def test_a_stretched_galaxy_is_flagged(self, real):
+        made = Cosmos(catalog=real, measure=False).generate(2, {"radius": [0.16, 0.5] * ARC}, rng()).catalog
+        assert "noise_amplified" in made["flags"][1]
+
+    def test_without_fits_there_is_flux(self, real, tmp_path):
+        copied(real, tmp_path, "made.fits", "images.fits", "psf.fits")
+        method = Cosmos(catalog=tmp_path / "made.fits", measure=False)
+        made = method.generate(1, {"flux": 10}, rng()).catalog
+        assert made["flux_measured"][0].value == pytest.approx(10, abs=2) and np.isnan(made["radius"][0])
+        with pytest.raises(ValueError, match="'radius' needs the galaxies' Sérsic fits, and there is no .*made_fits"):
+            method.generate(1, {"radius": 0.2 * ARC}, rng())
+
+    def test_what_is_missing_is_named(self, real, tmp_path):
+        with pytest.raises(ValueError, match="cosmos needs a catalogue"):
+            Cosmos().generate(1, None, rng())
+        with pytest.raises(FileNotFoundError, match="no galaxy catalogue .* in the folder"):
+            Cosmos(catalog=tmp_path).generate(1, None, rng())
+        with pytest.raises(FileNotFoundError, match="no galaxy catalogue at .*absent"):
+            Cosmos(catalog=tmp_path / "absent").generate(1, None, rng())
+        copied(real, tmp_path, "made.fits", "images.fits")
+        with pytest.raises(FileNotFoundError, match="names the image file .*psf.fits, which is not there"):
+            Cosmos(catalog=tmp_path / "made.fits").generate(1, None, rng())
+        Table.read(real / "made.fits")["IDENT", "MAG", "GAL_FILENAME"].write(tmp_path / "few.fits")
+        with pytest.raises(ValueError, match="lacks the column PSF_FILENAME, GAL_HDU"):
+            Cosmos(catalog=tmp_path / "few.fits").generate(1, None, rng())
+
+    def test_wishes_and_options_that_cannot_be_granted(self, real):
+        with pytest.raises(ValueError, match="give both conditions, e1 and e2"):
+            Cosmos(catalog=real).generate(1, {"e1": 0.1}, rng())
+        with pytest.raises(ValueError, match="narrower than the PSF"):
+            Cosmos(catalog=real, psf=GaussianPSF(0.05 * ARC)).generate(1, None, rng())
+        with pytest.raises(ValueError, match="noise must be one of 'whiten'"):
+            Cosmos(noise="white")

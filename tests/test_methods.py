@@ -20,8 +20,9 @@ BUILTIN = [
     for row in methods() if row["distribution"] == "lensdeblend" and row["available"]
 ]
 # One takes minutes an image with the options it comes with: its own tests hold it to the contract with smaller ones.
-# The other separates a lens from its arcs and refuses the positions that the contract hands over.
-WITH_OWN_TESTS = {("reconstructor", "lenstronomy"), ("deblender", "lens")}
+# Another separates a lens from its arcs and refuses the positions that the contract hands over; the last needs a
+# catalogue of real galaxies, which its tests make.
+WITH_OWN_TESTS = {("reconstructor", "lenstronomy"), ("deblender", "lens"), ("generator", "cosmos")}
 
 
 @pytest.mark.parametrize("kind, name", [one for one in BUILTIN if one.values not in WITH_OWN_TESTS])

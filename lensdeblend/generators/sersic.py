@@ -25,7 +25,7 @@ from lensdeblend.plugins import resolve
 from lensdeblend.results import Generation
 from lensdeblend.scenes import GaussianPSF, Observation, Scene
 
-__all__ = ["Sersic"]
+__all__ = ["Sersic", "stamp_observation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +100,7 @@ class Sersic(Generator):
         return Generation(images=images, catalog=catalog)
 
     def _observation(self) -> Observation:
-        scale = u.Quantity(self.pixel_scale)
-        scale = scale.value * u.arcsec if scale.unit == u.dimensionless_unscaled else scale
-        observation = Observation(
-            scale, (self.pixels, self.pixels), self.psf, unit=u.ct / u.s, zero_point=self.zero_point
-        )
-        if observation.kernel is not None and max(observation.kernel.shape) > self.pixels:
-            raise ValueError(
-                f"the PSF has {max(observation.kernel.shape)} pixels a side and the stamp {self.pixels}: give "
-                "a smaller PSF or a larger stamp"
-            )
-        return observation
+        return stamp_observation(self.pixel_scale, self.pixels, self.psf, self.zero_point)
 
     def _image(self, galaxies: Galaxies, i: int, observation: Observation, rng: np.random.Generator) -> NDData:
         profile = scenes.Sersic(
@@ -122,3 +112,22 @@ class Sersic(Generator):
         return NDData(
             simulation.noiseless.data, unit=observation.unit, psf=observation.kernel, meta={"PIXSCALE": scale}
         )
+
+
+def stamp_observation(pixel_scale: Quantity | float, pixels: int, psf, zero_point: float) -> Observation:
+    """How stamps of galaxies are seen.
+
+    Raises
+    ------
+    ValueError
+        As `~lensdeblend.scenes.Observation`, and for a PSF wider than the stamp.
+    """
+    scale = u.Quantity(pixel_scale)
+    scale = scale.value * u.arcsec if scale.unit == u.dimensionless_unscaled else scale
+    observation = Observation(scale, (pixels, pixels), psf, unit=u.ct / u.s, zero_point=zero_point)
+    if observation.kernel is not None and max(observation.kernel.shape) > pixels:
+        raise ValueError(
+            f"the PSF has {max(observation.kernel.shape)} pixels a side and the stamp {pixels}: give a smaller PSF or "
+            "a larger stamp"
+        )
+    return observation

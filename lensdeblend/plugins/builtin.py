@@ -146,3 +146,10 @@ def lensdeblend_generators():
         requires=("galsim", "torch"),
         reference="2015A&C....10..121R",
     )
+    yield Method(
+        name="cosmos",
+        target="lensdeblend.generators.cosmos:Cosmos",
+        summary="Real galaxies of a GalSim catalogue, deconvolved, turned, sheared and scaled as wished",
+        requires=("galsim", "torch"),
+        reference="2012MNRAS.420.1518M",
+    )
