@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from astropy.utils.exceptions import AstropyUserWarning
 from scipy.stats import ks_2samp
 
 from lensdeblend import generate, testing
@@ -92,13 +93,14 @@ class TestSersic:
             shape = galsim.hsm.FindAdaptiveMom(pixels).observed_shape
             assert (shape.g1, shape.g2) == pytest.approx((WISHES["e1"][i], WISHES["e2"][i]), abs=0.005)
         # A disc's half-light radius, round and without PSF, by the light within it.
-        disc = generate(conditions={"flux": 1, "radius": 0.2 * ARC, "e1": 0, "e2": 0, "n": 1}, method=Sersic(), seed=1)
+        wish = {"flux": 100, "radius": 0.2 * ARC, "e1": 0, "e2": 0, "n": 1}
+        disc = generate(conditions=wish, method="sersic", seed=1)
         y, x = np.indices((128, 128)) - 63.5
-        assert disc.images[0].data[np.hypot(x, y) < 0.2 / 0.03].sum() == pytest.approx(0.5, abs=0.015)
+        assert disc.images[0].data[np.hypot(x, y) < 0.2 / 0.03].sum() == pytest.approx(50, abs=1.5)
 
     def test_a_magnitude_is_a_flux(self):
-        wish = {"magnitude": [25.94, 23.44], "radius": 0.2 * ARC, "n": 1}
-        assert generate(2, conditions=wish, method="sersic", seed=1).catalog["flux"].value == pytest.approx([1, 10])
+        wish = {"magnitude": [20.94, 18.44], "radius": 0.2 * ARC, "n": 1}
+        assert generate(2, conditions=wish, method="sersic", seed=1).catalog["flux"].value == pytest.approx([100, 1000])
         jansky = {"flux": (25.94 * u.ABmag).to(u.nJy)}
         assert known_properties(1, jansky, zero_point=25.94)["magnitude"] == pytest.approx(25.94)
 
@@ -109,9 +111,14 @@ class TestSersic:
 
     def test_what_is_unlike_the_wish_is_flagged(self):
         wishes = {"magnitude": [20, 25, 20], "radius": [0.3, 0.3, 2] * ARC, "n": 1, "e1": 0, "e2": 0.1}
-        made = generate(3, conditions=wishes, method=Sersic(measure=False), seed=1).catalog
+        with pytest.warns(AstropyUserWarning, match="wishes for 1 of 3 galaxies are beyond the population"):
+            made = generate(3, conditions=wishes, method=Sersic(measure=False), seed=1).catalog
         assert list(made["flags"]) == ["", "outside_population", "stamp_too_small"]
         assert made["flux_measured"][2] < 0.9 * made["flux"][2]
+        again = generate(3, conditions=wishes, method=Sersic(measure=False, outside="flag"), seed=1).catalog
+        assert list(again["flags"]) == list(made["flags"])
+        with pytest.raises(ValueError, match="beyond the population"):
+            generate(3, conditions=wishes, method=Sersic(outside="error"), seed=1)
 
 
 @pytest.mark.parametrize("wishes, error, complaint", [
@@ -130,7 +137,7 @@ class TestSersic:
 ])
 def test_wishes_that_cannot_be_granted_are_refused(wishes, error, complaint):
     with pytest.raises(error, match=complaint):
-        Sersic(pixels=16, measure=False).generate(2, wishes, rng())
+        Sersic(pixels=16, measure=False, outside="flag").generate(2, wishes, rng())
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5])

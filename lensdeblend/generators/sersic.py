@@ -7,6 +7,7 @@ GalSim: Rowe et al. 2015 (2015A&C....10..121R).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,13 +15,14 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 from astropy.units import Quantity
+from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend import scenes
 from lensdeblend.generators.measuring import measured, stamp_flags
 from lensdeblend.generators.population import COSMOS, ZERO_POINT
 from lensdeblend.generators.wishes import Galaxies, known_properties
 from lensdeblend.interfaces import Generator
-from lensdeblend.options import check_number, check_whole
+from lensdeblend.options import check_choice, check_number, check_whole
 from lensdeblend.plugins import resolve
 from lensdeblend.results import Generation
 from lensdeblend.scenes import GaussianPSF, Observation, Scene
@@ -53,7 +55,9 @@ class Sersic(Generator):
         AB magnitude of one count a second; 25.94 is that of HST/ACS F814W as GalSim's ``COSMOSCatalog`` states it. The
         population keeps its magnitudes.
     measure : bool
-        Whether to fit profiles to the images, a twentieth of a second each; otherwise only ``flux_measured`` is given.
+        Whether to fit profiles to the images, a tenth of a second each; otherwise only ``flux_measured`` is given.
+    outside : {"warn", "flag", "error"}
+        What to do with a wish beyond the population: it is granted and flagged, with or without a warning, or refused.
 
     Raises
     ------
@@ -79,15 +83,19 @@ class Sersic(Generator):
     psf: GaussianPSF | np.ndarray | None = None
     zero_point: float = ZERO_POINT
     measure: bool = True
+    outside: str = "warn"
 
     def __post_init__(self):
         check_whole("pixels", self.pixels, 8)
         check_number("zero_point", self.zero_point)
+        check_choice("outside", self.outside, ("warn", "flag", "error"))
         self._observation()
 
     def generate(self, n: int, conditions: Mapping | None, rng: np.random.Generator) -> Generation:
         """Return ``n`` galaxies."""
         known = known_properties(n, conditions, zero_point=self.zero_point)
+        outside = np.broadcast_to(COSMOS.outside(known), n)
+        self._tell(outside)
         galaxies = Galaxies.of(COSMOS.draw(n, known, rng), self.zero_point)
         observation = self._observation()
         images = [self._image(galaxies, i, observation, rng) for i in range(n)]
@@ -96,8 +104,19 @@ class Sersic(Generator):
         catalog["flux_measured"] = held * observation.unit
         if self.measure:
             catalog.update(measured(images, observation.pixel_scale))
-        catalog["flags"] = stamp_flags(galaxies, held, COSMOS.outside(known))
+        catalog["flags"] = stamp_flags(galaxies, held, outside)
         return Generation(images=images, catalog=catalog)
+
+    def _tell(self, outside: np.ndarray) -> None:
+        if self.outside == "flag" or not outside.any():
+            return
+        message = (
+            f"the wishes for {outside.sum()} of {len(outside)} galaxies are beyond the population, whose other "
+            "properties are drawn as at its edge"
+        )
+        if self.outside == "error":
+            raise ValueError(message)
+        warnings.warn(message, AstropyUserWarning, stacklevel=4)
 
     def _observation(self) -> Observation:
         return stamp_observation(self.pixel_scale, self.pixels, self.psf, self.zero_point)
