@@ -16,6 +16,7 @@ from lensdeblend.deblenders.stack import Stack, alike
 from lensdeblend.lensing.blend import BlendProblem
 from lensdeblend.lensing.galaxy_layout import GalaxyLayout
 from lensdeblend.lensing.least_squares import Fit, descend
+from lensdeblend.options import check_gaussian, check_positive
 
 __all__ = ["BlendFit", "Priors", "covariance_of", "fit_blends"]
 
@@ -50,6 +51,13 @@ class Priors:
     ellipticity: float | None = 0.3
     radius: tuple[float, float] | None = (0.4, 0.8)
     bulge_ratio: float = 0.4
+
+    def __post_init__(self):
+        for name in ("position", "ellipticity"):
+            check_positive(f"{name}_prior", getattr(self, name), "a positive standard deviation")
+        check_gaussian("radius_prior", self.radius)
+        if self.radius is not None and self.radius[0] <= 0:
+            raise ValueError(f"radius_prior must have a positive median in arcsec; got {self.radius[0]}")
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,7 @@ from lensdeblend.deblenders.further import further_places, gain
 from lensdeblend.deblenders.structure import Structure, structured
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
-from lensdeblend.options import (
-    check_choice, check_device, check_gaussian, check_positive, check_whole, chosen_device,
-)
+from lensdeblend.options import check_choice, check_device, check_positive, check_whole, chosen_device
 from lensdeblend.results import Deblending
 
 __all__ = ["Joint"]
@@ -127,11 +125,8 @@ class Joint(Deblender):
         check_choice("background", self.background, ("auto", "none"))
         check_whole("new_galaxies", self.new_galaxies, 0)
         check_device(self.device)
-        for name in ("position_prior", "ellipticity_prior"):
-            check_positive(name, getattr(self, name), "a positive standard deviation")
-        check_gaussian("radius_prior", self.radius_prior)
-        if self.radius_prior is not None and self.radius_prior[0] <= 0:
-            raise ValueError(f"radius_prior must have a positive median in arcsec; got {self.radius_prior[0]}")
+        # Their making refuses what no prior can be.
+        self._priors
         if self.threshold is None:
             raise ValueError("threshold must be a positive number; got None")
         check_positive("threshold", self.threshold, "a positive number")
@@ -168,10 +163,13 @@ class Joint(Deblender):
             for k, blend in enumerate(blends)
         ]
 
+    @property
+    def _priors(self) -> Priors:
+        return Priors(self.position_prior, self.ellipticity_prior, self.radius_prior)
+
     def _fit(self, blends: Sequence[Blend], positions: Sequence[np.ndarray], levels) -> list[BlendFit]:
-        priors = Priors(self.position_prior, self.ellipticity_prior, self.radius_prior)
         return fit_blends(
-            blends, positions, levels, indices=_INDICES[self.components], priors=priors, select=self.select,
+            blends, positions, levels, indices=_INDICES[self.components], priors=self._priors, select=self.select,
             device=chosen_device(self.device),
         )
 

@@ -37,9 +37,7 @@ from lensdeblend.lensing.least_squares import Fit, descend
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.networks.galaxies import GalaxyAutoencoder
 from lensdeblend.networks.weights import Card, load_weights
-from lensdeblend.options import (
-    check_choice, check_device, check_gaussian, check_positive, check_whole, chosen_device,
-)
+from lensdeblend.options import check_choice, check_device, check_positive, check_whole, chosen_device
 from lensdeblend.reconstructors.network_grid import gaussian_width
 from lensdeblend.results import Deblending
 
@@ -115,11 +113,8 @@ class Vae(Deblender):
         if self.samples == 1:
             raise ValueError("samples must be 0, or at least 2: one tells no error")
         check_device(self.device)
-        for name in ("position_prior", "ellipticity_prior"):
-            check_positive(name, getattr(self, name), "a positive standard deviation")
-        check_gaussian("radius_prior", self.radius_prior)
-        if self.radius_prior is not None and self.radius_prior[0] <= 0:
-            raise ValueError(f"radius_prior must have a positive median in arcsec; got {self.radius_prior[0]}")
+        # Their making refuses what no prior can be.
+        self._priors
         if self.threshold is None:
             raise ValueError("threshold must be a positive number; got None")
         check_positive("threshold", self.threshold, "a positive number")
