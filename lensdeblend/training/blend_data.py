@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lensdeblend.training.blend_pairs import PublishedPairs, read_pictures
-from lensdeblend.training.lens_data import distribution
 from lensdeblend.training.recipe import from_mapping
+from lensdeblend.training.stream_priors import replaced
 
 __all__ = ["BlendData"]
 
@@ -75,10 +75,7 @@ class BlendData:
         """Those of a sum, with the recipe's own."""
         from lensdeblend.training.blend_sums import PRIORS
 
-        unknown = sorted(set(self.priors) - set(PRIORS))
-        if unknown:
-            raise ValueError(f"the recipe: data: priors has the unknown {unknown[0]!r}; known are {', '.join(PRIORS)}")
-        return {**PRIORS, **{name: distribution(one, f"data: priors: {name}") for name, one in self.priors.items()}}
+        return replaced(PRIORS, self.priors)
 
     def domain(self) -> dict[str, Any]:
         """What blends span, as a card tells it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from lensdeblend.networks.deblending import Overlap
 from lensdeblend.scenes.populations import Distribution, Integer, LogUniform, Normal, Uniform
 from lensdeblend.training.blend_pairs import BlendPairs
 from lensdeblend.training.moffat import MOFFAT_BETA, moffats
+from lensdeblend.training.soft_stamps import soft_stamps
 from lensdeblend.training.sources import Parametric, read_galaxies, sources
 from lensdeblend.training.sources.galaxies import SPLITS
+from lensdeblend.training.stream_priors import DRAWS_FOR_RANGES, ranges_of
 
 __all__ = ["PRIORS", "SMALLEST", "BlendSums", "Stamps", "ranges", "stamps"]
 
@@ -41,7 +44,6 @@ _POSITION_ERROR = 0.3
 _ALONE, _SMALLER = 0.25, 0.4
 #: Pixels of those, at least.
 SMALLEST = 44
-_DRAWS_FOR_RANGES = 20000
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,24 +96,14 @@ def _made(kind: str, split: str) -> Stamps:
     rng = np.random.default_rng((list(SPLITS).index(split), len(kind)))
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     radius = torch.full((_MADE,), _MADE_RADIUS)
-    body = _drawn(sources(kind), radius, generator)
-    bulge = _drawn(Parametric(), radius * torch.rand(_MADE, generator=generator).mul(0.4).add(0.2), generator)
+    stamps_of = partial(soft_stamps, side=_STAMP, soft=_SOFT)
+    body = stamps_of(sources(kind), radius, generator)
+    bulge = stamps_of(Parametric(), radius * torch.rand(_MADE, generator=generator).mul(0.4).add(0.2), generator)
     share = 0.5 * torch.rand(_MADE, generator=generator)[:, None, None, None]
     redder = torch.randn(_MADE, 1, 1, 1, generator=generator) * torch.tensor([0.4, 0.0, -0.4])[:, None, None]
     images = (1 - share) * body[:, None] + share * torch.exp(redder) * bulge[:, None]
     images = images / images.sum((2, 3), keepdim=True).mean(1, keepdim=True)
     return Stamps(images, radius * (1 - 0.5 * share[:, 0, 0, 0]), torch.full((_MADE,), 1 / _MADE))
-
-
-def _drawn(kind, radius: Tensor, generator: torch.Generator) -> Tensor:
-    """(galaxies, 48, 48), each the mean over four points a pixel."""
-    side = 2 * _STAMP
-    steps = (torch.arange(side) + 0.5) / 2 - _STAMP / 2
-    y, x = (part.reshape(1, -1).expand(len(radius), -1) for part in torch.meshgrid(steps, steps, indexing="ij"))
-    light = kind.draw(radius, generator)(x, y)
-    # Wide wings end softly, not where the stamp does.
-    edge = ((_STAMP / 2 - torch.hypot(x, y)) / _SOFT).clamp(0, 1)
-    return avg_pool2d((light * edge**2 * (3 - 2 * edge)).reshape(-1, 1, side, side), 2)[:, 0]
 
 
 class BlendSums:
@@ -130,7 +122,7 @@ class BlendSums:
         missing = [name for name in PRIORS if name not in priors]
         if missing:
             raise ValueError(f"blends need priors on {', '.join(missing)}")
-        low = int(np.min(priors["count"].draw(np.random.default_rng(0), _DRAWS_FOR_RANGES)))
+        low = int(np.min(priors["count"].draw(np.random.default_rng(0), DRAWS_FOR_RANGES)))
         if low < 2:
             raise ValueError(f"a blend has at least 2 galaxies; the prior on count gives {low}")
         self.galaxies, self.priors, self.pixels = galaxies, priors, pixels
@@ -228,6 +220,5 @@ class BlendSums:
 
 def ranges(priors: Mapping[str, Distribution]) -> dict[str, list[float]]:
     """What blends span, as ``[low, high]``: ``galaxies``, ``psf_fwhm`` (pixels) and ``snr``."""
-    names, rng = {"galaxies": "count", "psf_fwhm": "psf_fwhm", "snr": "snr"}, np.random.default_rng(0)
-    spans = {name: np.asarray(priors[key].draw(rng, _DRAWS_FOR_RANGES)) for name, key in names.items()}
-    return {name: [round(float(values.min()), 3), round(float(values.max()), 3)] for name, values in spans.items()}
+    names = {"galaxies": "count", "psf_fwhm": "psf_fwhm", "snr": "snr"}
+    return ranges_of({name: priors[key] for name, key in names.items()})

@@ -25,7 +25,6 @@ PRIORS: dict[str, Distribution] = {
 _BORDER, _POINTS = 8, 2
 _SHIFT = 1.0
 _MISSING, _MASKED = 0.15, 0.01
-_DRAWS_FOR_RANGES = 20000
 
 
 @dataclass(frozen=True)
@@ -110,10 +109,3 @@ class GalaxyDraws:
     def kinds(self) -> Tensor:
         """`GalaxyImages.kind` of the population, (many, 2 + bands)."""
         return self.draw(2048, (0, 0)).seen.kind
-
-
-def ranges(priors: Mapping[str, Distribution]) -> dict[str, list[float]]:
-    """What images span, as ``[low, high]``."""
-    rng = np.random.default_rng(0)
-    spans = {name: np.asarray(prior.draw(rng, _DRAWS_FOR_RANGES)) for name, prior in priors.items()}
-    return {name: [round(float(values.min()), 3), round(float(values.max()), 3)] for name, values in spans.items()}

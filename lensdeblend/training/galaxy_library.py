@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn.functional import avg_pool2d
 
 from lensdeblend.lensing.sersic_fit import fit_sersics
 from lensdeblend.scenes.populations import Uniform
+from lensdeblend.training.soft_stamps import soft_stamps
 from lensdeblend.training.sources import Parametric, read_galaxies, sources
 from lensdeblend.training.sources.galaxies import SPLITS
 
@@ -131,14 +133,15 @@ def _made(kind: str, split: str, bands: int) -> Tensor:
     rng = np.random.default_rng((7, list(SPLITS).index(split), len(kind)))
     generator, count = torch.Generator().manual_seed(int(rng.integers(2**62))), _MADE[split]
     radius = torch.as_tensor(rng.uniform(_LEAST_RADIUS, _MOST_RADIUS, count), dtype=torch.float32)
+    stamps_of = partial(soft_stamps, side=_STAMP, soft=_SOFT)
     if kind == "parametric":
-        body = _drawn(Parametric(n=_DISC_INDEX, bulge=_BULGE_SHARE), radius, generator)
+        body = stamps_of(Parametric(n=_DISC_INDEX, bulge=_BULGE_SHARE), radius, generator)
     else:
-        body = _drawn(sources(kind), radius, generator)
+        body = stamps_of(sources(kind), radius, generator)
     if bands == 1:
         return (body / body.sum((1, 2), keepdim=True))[:, None]
     smaller = torch.as_tensor(rng.uniform(0.15, 0.5, count), dtype=torch.float32)
-    bulge = _drawn(Parametric(), smaller * radius, generator)
+    bulge = stamps_of(Parametric(), smaller * radius, generator)
     share = torch.as_tensor(0.5 * rng.uniform(size=count) ** 2, dtype=torch.float32)[:, None, None]
     step = torch.as_tensor(rng.normal(_BULGE_COLOUR, _BULGE_SCATTER, count), dtype=torch.float32)
     whole = torch.as_tensor(rng.normal(0.35, 0.2, count), dtype=torch.float32)
@@ -146,13 +149,3 @@ def _made(kind: str, split: str, bands: int) -> Tensor:
     redder, red = (10 ** (-0.4 * one[:, None] * places)[:, :, None, None] for one in (step, whole))
     images = red * ((1 - share) * body)[:, None] + red * redder * (share * bulge)[:, None]
     return images / images.sum((2, 3), keepdim=True).mean(1, keepdim=True)
-
-
-def _drawn(kind, radius: Tensor, generator: torch.Generator) -> Tensor:
-    """(galaxies, 96, 96), each pixel the mean over four points, the wings ended softly."""
-    side = 2 * _STAMP
-    steps = (torch.arange(side) + 0.5) / 2 - _STAMP / 2
-    edge = ((_STAMP / 2 - torch.hypot(steps, steps[:, None])) / _SOFT).clamp(0, 1)
-    y, x = (part.reshape(1, -1).expand(len(radius), -1) for part in torch.meshgrid(steps, steps, indexing="ij"))
-    light = kind.draw(radius, generator)(x, y).unflatten(1, (side, side))
-    return avg_pool2d((light * edge**2 * (3 - 2 * edge))[:, None], 2)[:, 0]

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lensdeblend.networks import build
-from lensdeblend.training.galaxy_draws import PRIORS, DrawnGalaxies, GalaxyDraws, ranges
+from lensdeblend.training.galaxy_draws import PRIORS, DrawnGalaxies, GalaxyDraws
 from lensdeblend.training.galaxy_library import library
-from lensdeblend.training.lens_data import distribution
 from lensdeblend.training.recipe import Recipe, from_mapping
+from lensdeblend.training.stream_priors import ranges_of, replaced
 from lensdeblend.training.tasks.task import Task
 
 __all__ = ["Galaxies"]
@@ -46,10 +46,7 @@ class GalaxyData:
     @property
     def all_priors(self) -> dict:
         """Those of images, with the recipe's own."""
-        unknown = sorted(set(self.priors) - set(PRIORS))
-        if unknown:
-            raise ValueError(f"the recipe: data: priors has the unknown {unknown[0]!r}; known are {', '.join(PRIORS)}")
-        return {**PRIORS, **{name: distribution(one, f"data: priors: {name}") for name, one in self.priors.items()}}
+        return replaced(PRIORS, self.priors)
 
 
 class Galaxies(Task):
@@ -139,7 +136,7 @@ class Galaxies(Task):
         draw_rows(rows, path)
 
     def domain(self) -> dict[str, Any]:
-        return {"pixels": self.data.pixels, "bands": self.data.bands, **ranges(self.data.all_priors)}
+        return {"pixels": self.data.pixels, "bands": self.data.bands, **ranges_of(self.data.all_priors)}
 
     def priors(self) -> dict[str, str]:
         return {name: str(prior) for name, prior in self.data.all_priors.items()}
