@@ -23,6 +23,7 @@ from lensdeblend.lensing.subdivision import Subdivision
 from lensdeblend.reconstructors.forward import Forward
 from lensdeblend.reconstructors.inverting import evaluate, with_evidence_gradient
 from lensdeblend.reconstructors.pixel_dressing import parameter_covariance
+from lensdeblend.reconstructors.pixel_search import searched
 from lensdeblend.reconstructors.pixel_start import start_from_parameters, start_from_result
 from lensdeblend.reconstructors.pixelated import Pixelated
 from lensdeblend.results import Reconstruction
@@ -279,6 +280,36 @@ def test_finds_a_source_that_no_sersic_fits():
     assert "poor fit" in parametric.flags
 
 
+def knots():
+    """A lens of five knots, to which one Sérsic profile fits best behind a wrong lens."""
+    rng = np.random.default_rng(16)
+    x, y = rng.normal(0.05, 0.22, (2, 5))
+    sources = [
+        Sersic(flux, radius * ARC, 1.0, center_x=a * ARC, center_y=b * ARC)
+        for flux, radius, a, b in zip(rng.uniform(2, 6, 5), rng.uniform(0.04, 0.1, 5), x, y)
+    ]
+    return simulate(replace(simulation().scene, sources=sources), OBSERVED["g"], method="torch", seed=16)
+
+
+@cache
+def misled():
+    return reconstruct(knots().image, method=Forward(sources=1, lens_light=0, samples=0, rounds=1), seed=1)
+
+
+def test_finds_the_lens_where_a_sersic_does_not():
+    assert np.abs((values(misled()) - TRUTH) / errors(misled())).max() > 20
+    result = reconstruct(knots().image, method=Pixelated(lens_light=0, side=24, samples=0), seed=1)
+    assert result.flags == ()
+    assert np.abs((values(result) - TRUTH) / errors(result)).max() < 5
+
+
+def test_a_lens_that_is_held_is_not_sought():
+    held = Pixelated(lens_light=0, side=16, samples=0, lens="fixed")
+    result = reconstruct(knots().image, method=held, seed=1)
+    np.testing.assert_allclose(values(result), values(misled()))
+    assert "poor fit" in result.flags
+
+
 def test_residual_is_white_noise():
     residual = reference().residual.data
     assert residual.mean() == pytest.approx(0, abs=5 / 40)
@@ -499,6 +530,22 @@ def test_told_from_the_first_band():
     back = carried(torch.as_tensor(values(result)), SersicLens(0, 0), TURNED).numpy()
     assert np.abs((back - values(fit_apart())) / errors(fit_apart())).max() < 0.3
     assert result.chi2 == pytest.approx(fit_apart().chi2, rel=1e-3)
+
+
+@pytest.mark.parametrize("order", ["gi", "ig"])
+def test_search_in_the_band_that_shows_most(order):
+    """Its lenses are told from the first band, whichever of the two that is."""
+    given = {band: prepare(apart()[band]) for band in order}
+    placement = TURNED.inverse if order == "ig" else Placement()
+    truth = carried(torch.as_tensor(TRUTH), SersicLens(0, 0), placement)
+    wrong = dict(zip(NAMES, [1.2, 1.6, -0.3, 0.3, 0.2, -0.2, -0.2, 0.2]))
+    start = start_from_parameters(given, wrong, 0, None)
+    coarse = replace(QUICK, side=14, regularisation="curvature")
+    found = searched(start, coarse._problem, np.random.default_rng(2))
+    off = (found.parameters - truth).abs()
+    # On coarse pixels the slope is known least.
+    assert off[1] < 0.2
+    assert np.delete(off, 1).max() < 0.03
 
 
 def test_sources_lie_on_the_sky_where_the_first_band_has_them():

@@ -11,8 +11,8 @@ light :math:`L_j` as Sérsic components. For given lens parameters the most prob
 & Dye 2003ApJ...590..673W); the strength :math:`\mu` of the regularisation and the lens parameters are those of the
 largest Bayesian evidence (Suyu et al. 2006MNRAS.371..983S), found along its gradient in closed form.
 
-The lens begins at a parametric fit, by default that of ``forward`` with one Sérsic source: an inversion fits
-demagnified images of the arcs as well as the right one, so it must not search.
+The lens begins at a parametric fit, by default that of ``forward`` with one Sérsic source. Where that misleads, lenses
+drawn about the arcs are searched through by the evidence of a coarse inversion.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from lensdeblend.options import (
     check_choice, check_device, check_gaussian, check_number, check_positive, check_whole, chosen_device,
 )
 from lensdeblend.reconstructors.pixel_dressing import dress_pixels, model_in_frame
+from lensdeblend.reconstructors.pixel_search import searched
 from lensdeblend.reconstructors.pixel_start import PixelStart, start_from_parameters, start_from_result
 from lensdeblend.reconstructors.source_region import adaptive_grid, find_source, regular_grid
 from lensdeblend.results import Reconstruction
@@ -51,6 +52,7 @@ __all__ = ["Pixelated"]
 
 _FEWEST_PIXELS = 30
 _POINTS_A_SIDE = 3
+_COARSE_SIDE = 16
 # Reduced chi-square of a quick start from which it is not worth to go on.
 _HOPELESS = 5.0
 # How much curvature is expected where nothing shines, in units of what is where the source is brightest.
@@ -80,7 +82,8 @@ class Pixelated(Reconstructor):
         Whether the lens parameters move from the start.
     start : str, Reconstructor or mapping
         The method that finds the first lens parameters, by name or as an instance, or a mapping of the eight parameters
-        themselves, angles in arcsec or as Quantity. For bands, a method that takes bands.
+        themselves, angles in arcsec or as Quantity. For bands, a method that takes bands. After ``"forward"``, the
+        default, other lenses are tried where the inversion is flagged; a start that is given stands.
     lens_light : {"auto", 0, 1, 2}
         Sérsic components of the lens galaxy, in each band; ``"auto"`` takes none if the pixels fit without.
     radius : float or None
@@ -178,7 +181,7 @@ class Pixelated(Reconstructor):
             return best
 
     def _starts(self, image: Image, rng: np.random.Generator) -> Iterator[PixelStart]:
-        """First a quick one, and where the amount of lens light is open, one without any."""
+        """First a quick one, and where the amount of lens light is open, one without any; at last a search."""
         if isinstance(self.start, Mapping):
             yield start_from_parameters(image, self.start, self.lens_light, self.radius)
             return
@@ -186,16 +189,19 @@ class Pixelated(Reconstructor):
             method = resolve("reconstructor", self.start).method
             yield start_from_result(image, method.reconstruct(image, rng))
             return
-        tries = ((0, 1), ("auto", 3)) if self.lens_light == "auto" else ((self.lens_light, 1), (self.lens_light, 3))
+        tries = ((0, 1), ("auto", 3)) if self.lens_light == "auto" else ((self.lens_light, 1),)
         for lights, rounds in tries:
             method = create(
                 "reconstructor", "forward", sources=1, lens_light=lights, rounds=rounds, radius=self.radius, samples=0,
                 gamma_prior=self.gamma_prior, ellipticity_prior=self.ellipticity_prior, shear_prior=self.shear_prior,
             )
             start = start_from_result(image, method.reconstruct(image, rng))
-            if rounds == 1 and start.chi2 > _HOPELESS:
+            if (lights, rounds) != tries[-1] and start.chi2 > _HOPELESS:
                 continue
             yield start
+        if self.lens == "free":
+            coarse = replace(self, side=_COARSE_SIDE, grid="regular", regularisation="curvature")
+            yield searched(start, coarse._problem, rng)
 
     def _invert(self, start: PixelStart, rng: np.random.Generator) -> Reconstruction:
         fit = self._fit(start, [1e-3] * len(start.bands))
@@ -227,7 +233,7 @@ class Pixelated(Reconstructor):
             fit.problem, precision=precision.to(chosen_device(self.device)), precision_log_determinant=log_determinant
         )
 
-    def _problem(self, start: PixelStart) -> JointProblem:
+    def _problem(self, start: PixelStart, points: int = _POINTS_A_SIDE) -> JointProblem:
         model = start.model
         parts = [Part.of(model, number, band.placement) for number, band in enumerate(start.bands)]
         lower, upper = bounds_of_bands(start.bands, model, start.parameters)
@@ -235,19 +241,21 @@ class Pixelated(Reconstructor):
         return JointProblem(
             model,
             [
-                self._problem_of(band.frame, light, model.one, part(start.parameters)[:8])
+                self._problem_of(band.frame, light, model.one, part(start.parameters)[:8], points)
                 for band, light, part in zip(start.bands, start.lights, parts)
             ],
             parts, lower, upper, mean, weight,
             torch.tensor([self.lens == "free"] * 8 + [True] * (len(start.parameters) - 8)),
         )
 
-    def _problem_of(self, frame: Frame, light: np.ndarray, model: SersicLens, lens: Tensor) -> PixelProblem:
+    def _problem_of(
+        self, frame: Frame, light: np.ndarray, model: SersicLens, lens: Tensor, points: int
+    ) -> PixelProblem:
         """That of one band, whose lens light at the start is ``light`` on its whole image."""
         (row, column), (ny, nx) = frame.corner, frame.grid.shape
         light = torch.as_tensor(light[row:row + ny, column:column + nx])
         arcs = find_source(frame, light, lens)
-        subdivision = Subdivision.uniform(frame.grid, _POINTS_A_SIDE, used=frame.reachable)
+        subdivision = Subdivision.uniform(frame.grid, points, used=frame.reachable)
         if self.grid == "regular":
             grid = regular_grid(arcs, self.side)
         else:
