@@ -19,7 +19,7 @@ from lensdeblend.evaluation.blend_judging import matched
 from lensdeblend.evaluation.blend_summaries import band_table, galaxy_table
 from lensdeblend.evaluation.detectors import default_detectors, summed
 from lensdeblend.evaluation.metrics import compare
-from lensdeblend.evaluation.shapes import adaptive_ellipticity
+from lensdeblend.evaluation.shapes import adaptive_ellipticity, adaptive_moments
 from lensdeblend.images import like
 from lensdeblend.interfaces import Deblender
 from lensdeblend.results import Deblending
@@ -374,6 +374,21 @@ class TestSets:
             assert np.angle(seen / true[k]) == pytest.approx(0, abs=0.1) and abs(seen) < abs(true[k])
             assert 0.8 < one["VIS"].sum() / blend.catalog["flux_VIS"][k] < 1.001
         assert any("real galaxies" in note for note in cosmos.notes)
+
+    def test_real_sources_lie_where_their_light_is(self, monkeypatch):
+        """Not where the barycentre is, which light far out moves."""
+        row, column = np.indices((96, 96)) - 47.5
+        core = np.exp(-0.5 * (((column + 5) / 6) ** 2 + ((row - 3) / 6) ** 2))
+        stamp = core / core.sum() + 0.2 * (np.hypot(column - 25, row + 15) < 4) / 49
+        galaxies = GalaxyStamps(["a"], stamp[None] / stamp.sum(), np.array([7.0]), {})
+        monkeypatch.setattr("lensdeblend.training.sources.read_galaxies", lambda path, progress: galaxies)
+        blend, = blend_set("cosmos-euclid").draw(1, 2, images="folder", split="all")
+        seen = np.array([adaptive_moments(one["VIS"])[:2] for one in blend.sources])
+        np.testing.assert_allclose(blend.positions, seen, atol=0.15)
+        row, column = np.indices(blend.image["VIS"].data.shape)
+        light = np.array([one["VIS"] / one["VIS"].sum() for one in blend.sources])
+        barycentres = np.column_stack([(light * column).sum((1, 2)), (light * row).sum((1, 2))])
+        assert np.hypot(*(barycentres - seen).T).min() > 0.5
 
     def test_bad_sets_and_draws(self, tmp_path, two_bands, monkeypatch):
         with pytest.raises(ValueError, match="needs galaxies: name their folder or catalogue .--images FOLDER."):

@@ -14,7 +14,7 @@ from astropy.table import Table
 
 from lensdeblend.evaluation.real_sky import Sky, SkyPatch
 from lensdeblend.evaluation.sets import check_draw, real_galaxies
-from lensdeblend.evaluation.shapes import adaptive_ellipticity
+from lensdeblend.evaluation.shapes import adaptive_moments
 from lensdeblend.images import like
 from lensdeblend.plugins import resolve
 from lensdeblend.results import Simulation
@@ -186,15 +186,15 @@ class BlendSet:
     def _one(self, rng: np.random.Generator, galaxies: Iterator, simulator) -> TrueBlend:
         for_scene, for_colours, for_sources, for_noise = rng.spawn(4)
         scene = self._scene(for_scene)
-        shapes = None
+        moments = None
         if self.real_sources:
-            scene, shapes = _with_real_galaxies(scene, galaxies, for_sources)
+            scene, moments = _with_real_galaxies(scene, galaxies, for_sources)
         brightness = self._brightness(len(scene.sources), for_colours)
         simulations = {
             band: simulator.simulate(_scaled(scene, brightness[band]), seen, child)
             for (band, seen), child in zip(self.bands.items(), for_noise.spawn(len(self.bands)))
         }
-        return _told(simulations, shapes, match_radius(self.bands.values()))
+        return _told(simulations, moments, match_radius(self.bands.values()))
 
     def _on_sky(self, rng: np.random.Generator, sky: Sky, galaxies: Iterator, simulator) -> TrueBlend:
         for_sky, for_galaxies = rng.spawn(2)
@@ -258,22 +258,34 @@ def _scaled(scene: Scene, factors: np.ndarray) -> Scene:
 
 
 def _with_real_galaxies(scene: Scene, galaxies: Iterator, rng: np.random.Generator) -> tuple[Scene, np.ndarray]:
-    """The scene with each galaxy replaced by the next real one, and the ellipticities of these."""
-    sources, shapes = [], []
+    """The scene with each galaxy replaced by the next real one, and the moments of these.
+
+    Adaptive ones, (galaxies, 4): where their light lies from where they were put (arcsec), and the ellipticity. The
+    barycentre, which is where they were put, follows faint light far out.
+    """
+    sources, moments = [], []
     for galaxy in scene.galaxies:
         stamp, radius = next(galaxies)
         disc, flux = galaxy.components[0], sum(part.flux for part in galaxy.components)
         stamp = np.asarray(stamp, dtype=float)
-        image = NDData(stamp, meta={"PIXSCALE": disc.radius.to_value(u.arcsec) / radius})
+        scale = disc.radius.to_value(u.arcsec) / radius
+        image = NDData(stamp, meta={"PIXSCALE": scale})
         angle = rng.uniform(0, 2 * np.pi)
         sources.append(Galaxy((ImageSource(image, flux, angle * u.rad, disc.center_x, disc.center_y),), galaxy.name))
-        turned = complex(*adaptive_ellipticity(stamp)) * np.exp(2j * angle)
-        shapes.append((turned.real, turned.imag))
-    return replace(scene, sources=sources), np.array(shapes)
+        x, y, e1, e2 = adaptive_moments(stamp)
+        middle = (np.array(stamp.shape[::-1]) - 1) / 2
+        place = scale * complex(x - middle[0], y - middle[1]) * np.exp(1j * angle)
+        shape = complex(e1, e2) * np.exp(2j * angle)
+        moments.append((*(np.nan_to_num([place.real, place.imag])), shape.real, shape.imag))
+    return replace(scene, sources=sources), np.array(moments)
 
 
-def _told(simulations: Mapping[str, Simulation], shapes: np.ndarray | None, radius: float) -> TrueBlend:
-    first = next(iter(simulations.values())).catalog
+def _told(simulations: Mapping[str, Simulation], moments: np.ndarray | None, radius: float) -> TrueBlend:
+    simulation = next(iter(simulations.values()))
+    first, scale = simulation.catalog, simulation.observation.pixel_scale.to_value(u.arcsec)
+    if moments is None:
+        moments = np.column_stack([np.zeros((len(first), 2)), first["e1"], first["e2"]])
+    dx, dy, e1, e2 = moments.T
     sources = [
         {band: simulation.sources[number].data for band, simulation in simulations.items()}
         for number in range(len(first))
@@ -281,12 +293,10 @@ def _told(simulations: Mapping[str, Simulation], shapes: np.ndarray | None, radi
     sigma = {band: np.sqrt(simulation.image.uncertainty.array) for band, simulation in simulations.items()}
     seen = np.array([np.concatenate([(one[band] / sigma[band]).ravel() for band in sigma]) for one in sources])
     squares = (seen**2).sum(1)
-    catalog = Table({"x": u.Quantity(first["x"]).value, "y": u.Quantity(first["y"]).value})
+    catalog = Table({"x": u.Quantity(first["x"]).value + dx / scale, "y": u.Quantity(first["y"]).value + dy / scale})
     for band, simulation in simulations.items():
         catalog[f"flux_{band}"] = u.Quantity(simulation.catalog["flux"]).value
-    if shapes is None:
-        shapes = np.column_stack([first["e1"], first["e2"]])
-    catalog["e1"], catalog["e2"] = np.asarray(shapes, dtype=float).T
+    catalog["e1"], catalog["e2"] = e1, e2
     catalog["blendedness"], catalog["snr"] = 1 - squares / (seen @ seen.sum(0)), np.sqrt(squares)
     return TrueBlend({band: one.image for band, one in simulations.items()}, sources, catalog, radius)
 
