@@ -9,7 +9,9 @@ from toy_methods import gaussian
 
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.fitting import covariance_of, fit_blends
+from lensdeblend.deblenders.departures import Departures
 from lensdeblend.deblenders.further import further_places, star_gains
+from lensdeblend.deblenders.worth import worth
 from lensdeblend.images import prepare
 
 SHAPE = 40, 36
@@ -72,3 +74,68 @@ def test_is_the_score_test_of_a_star(fit, x, y):
     score, crossed = np.tensordot(stars, residual, 3), np.tensordot(stars, model, ([1, 2, 3], [1, 2, 3]))
     left = np.tensordot(stars, stars, ([1, 2, 3], [1, 2, 3])) - crossed @ covariance_of(fit.solution) @ crossed.T
     assert star_gains(fit)[0][y, x] == pytest.approx(score @ np.linalg.solve(left, score), rel=1e-4)
+
+
+def fits_of(third, waves=0.0):
+    """Of two galaxies, and of them with a third where it is: a little one of that flux and place.
+
+    The first has waves of that height, a fraction of its light.
+    """
+    flux, (x, y) = third
+    row, column = np.indices(SHAPE)
+    arms = 1 + waves * np.sin((column - POSITIONS[0, 0]) / 1.4) * np.cos((row - POSITIONS[0, 1]) / 1.4)
+    data = np.random.default_rng(4).normal(size=SHAPE) + 3000 * gaussian(SHAPE, *POSITIONS[0], 2.6) * arms
+    data += 600 * gaussian(SHAPE, *POSITIONS[1], 2.6) + flux * gaussian(SHAPE, x, y, 1.5)
+    blend = Blend.of(prepare(NDData(
+        data, uncertainty=StdDevUncertainty(np.ones(SHAPE)), unit=u.ct, psf=PSF, meta={"PIXSCALE": 0.2},
+    )))
+    return fit_blends([blend] * 2, [POSITIONS, np.array([*POSITIONS, (x, y)])], [[0.0]] * 2)
+
+
+def plain_fall(before, after):
+    band = before.blend.first
+    old, new = ((((band.data - fit.images[0].sum(0)) * band.weight) ** 2).sum() for fit in (before, after))
+    return float(old - new)
+
+
+@torch.no_grad()
+def test_a_galaxy_apart_is_worth_what_noise_says():
+    before, after = fits_of((150, THIRD))
+    assert worth(before, after, [0.0], "cpu") == pytest.approx(plain_fall(before, after), rel=0.25)
+
+
+@torch.no_grad()
+def test_a_knot_among_others_is_worth_little(monkeypatch):
+    before, after = fits_of((300, (14.0, 17.0)), 0.4)
+    assert plain_fall(before, after) > 500
+    # What a further galaxy must be worth is about 40.
+    assert worth(before, after, [0.0], "cpu") < 40
+    monkeypatch.setattr(Departures, "significant", lambda self: False)
+    assert worth(before, after, [0.0], "cpu") > 100
+
+
+@torch.no_grad()
+def test_chi_square_with_departures_is_that_of_the_covariance(fit):
+    """With all matrices written out, where galaxies are cut to windows."""
+    blend = fit.blend
+    positions = np.array([[fit.value("x", g)[0], fit.value("y", g)[0]] for g in range(len(fit))])
+    found = Departures.of(blend, [0, 1], fit.images, positions, [0.0, 0.0], "cpu", unexplained=0.1)
+    models = np.array([images.sum(0) for images in fit.images])
+    weight = np.array([band.weight for band in blend.bands])
+    total = weight / np.sqrt(1 + (0.1 * models * weight) ** 2)
+    np.testing.assert_allclose(found.weight, total)
+    np.testing.assert_allclose(found.residual, total * (np.array([b.data for b in blend.bands]) - models))
+    row, column = (part.ravel() for part in np.indices(SHAPE))
+    squares = (row[:, None] - row) ** 2 + (column[:, None] - column) ** 2
+    covariance = np.eye(2 * row.size)
+    for light, size in zip(np.moveaxis(found.windows.framed(found.galaxies).numpy(), 1, 0), found.sizes):
+        kernel = 0.09 * np.exp(-0.5 * squares / float(size) ** 2)
+        for a in range(2):
+            for b in range(2):
+                block = light[a].ravel()[:, None] * kernel * light[b].ravel()
+                # Nine tenths of the variance are common to the bands.
+                covariance[a * row.size:, b * row.size:][:row.size, :row.size] += (1.0 if a == b else 0.9) * block
+    residual = found.residual.numpy().ravel()
+    expected = residual @ np.linalg.solve(covariance, residual)
+    assert float(found.chi2(found.residual[None], found.sizes.new_full((2, 2), 0.09))) == pytest.approx(expected, rel=1e-2)
+    assert expected < 0.99 * residual @ residual

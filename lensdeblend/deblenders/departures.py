@@ -44,7 +44,7 @@ _MOST_CHANGE = 0.1, 4.0
 # How far a galaxy's variance is that of all galaxies of the blend: one alone often says little.
 _SHARED = 0.3
 # Squares that may be left, of the noise's or of all.
-_SOLVED, _ERRORS_SOLVED = 1e-2, 1e-6
+_SOLVED, _CHI2_SOLVED, _ERRORS_SOLVED = 1e-2, 1e-3, 1e-6
 _NUMBERS_AT_ONCE = 2e7
 # In units of the noise, and of the galaxy's size: what light may have structure.
 _SHOWN, _REACH = 0.05, 5.0
@@ -90,11 +90,13 @@ class _Kernel:
 class Departures:
     """Of galaxies in their windows, in bands on the same pixels and in units of their noise.
 
-    ``residual`` (bands, ny, nx); ``galaxies`` (bands, n, h, w), 0 where masked; ``shares`` (bands, n, h, w): each
-    galaxy's light as a share of its own in all bands; ``positions`` (n, 2) in the windows.
+    ``weight`` (bands, ny, nx) is one over the noise, 0 where masked; ``residual`` (bands, ny, nx); ``galaxies`` (bands,
+    n, h, w), 0 where masked; ``shares`` (bands, n, h, w): each galaxy's light as a share of its own in all bands;
+    ``positions`` (n, 2) in the windows.
     """
 
     windows: GalaxyWindows
+    weight: Tensor
     residual: Tensor
     galaxies: Tensor
     shares: Tensor
@@ -102,12 +104,17 @@ class Departures:
     sizes: Tensor
 
     @classmethod
-    def of(cls, blend: Blend, numbers: Sequence[int], images, positions: np.ndarray, levels, device: str) -> Departures:
+    def of(
+        cls, blend: Blend, numbers: Sequence[int], images, positions: np.ndarray, levels, device: str, *,
+        unexplained: float = 0.0,
+    ) -> Departures:
+        """In the bands of these ``numbers``; ``unexplained`` of the model, pixel by pixel, counts as noise."""
         bands = [blend.bands[number] for number in numbers]
         light = np.array([images[number].clip(0) for number in numbers])
         weight = np.array([band.weight for band in bands])
         data = np.array([band.data - levels[number] for number, band in zip(numbers, bands)])
         models = np.array([images[number].sum(0) for number in numbers])
+        weight = weight / np.sqrt(1 + (unexplained * models * weight) ** 2)
         total = light.sum((-1, -2), keepdims=True)
         shares = np.divide(light, total * len(bands), out=np.zeros_like(light), where=total > 0)
         places = positions @ bands[0].matrix.T + bands[0].offset
@@ -115,12 +122,12 @@ class Departures:
         row, column = np.indices(light.shape[-2:])
         far = np.maximum(np.abs(column - places[:, 0, None, None]), np.abs(row - places[:, 1, None, None]))
         windows = GalaxyWindows.around((galaxies > _SHOWN).any(0) & (far < _REACH * sizes[:, None, None]))
-        residual, galaxies, shares, places, sizes = (
+        weight, residual, galaxies, shares, places, sizes = (
             torch.as_tensor(part, dtype=torch.float64, device=device)
-            for part in ((data - models) * weight, galaxies, shares, places, sizes)
+            for part in (weight, (data - models) * weight, galaxies, shares, places, sizes)
         )
         corners = torch.stack([windows.columns[:, 0], windows.rows[:, 0]], 1).to(places)
-        return cls(windows, residual, windows.own(galaxies), windows.own(shares), places - corners, sizes)
+        return cls(windows, weight, residual, windows.own(galaxies), windows.own(shares), places - corners, sizes)
 
     @cached_property
     def kernel(self) -> _Kernel:
@@ -192,6 +199,11 @@ class Departures:
     def at_bound(self, variances: Tensor) -> Tensor:
         """Which galaxies depart by as much as may be: (n,)."""
         return self.shines & (variances >= 0.99 * _LARGEST**2).any(0)
+
+    def chi2(self, residuals: Tensor, variances: Tensor) -> Tensor:
+        """Of ``residuals`` (k, bands, ny, nx), departures of these ``variances`` (2, n) counted as noise: (k,)."""
+        enough = _CHI2_SOLVED * residuals.square().sum((1, 2, 3))
+        return (residuals * self._solved(variances, residuals, torch.zeros_like(residuals), enough)).sum((1, 2, 3))
 
     def flux_errors(self, variances: Tensor) -> np.ndarray:
         """Standard deviations (n,) of the galaxies' fluxes, relative, that their departures leave: as the mean over the

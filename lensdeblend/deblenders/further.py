@@ -24,7 +24,7 @@ from scipy.stats import chi2, norm
 from lensdeblend.deblenders.detection import peaks
 from lensdeblend.deblenders.fitting import BlendFit, covariance_of
 
-__all__ = ["further_places", "gain", "star_gains"]
+__all__ = ["further_places", "star_gains"]
 
 # Of a star's information, what the galaxies must leave for it to be told from them.
 _LEAST_LEFT = 0.02
@@ -118,17 +118,3 @@ def _gains(bands: Sequence[_Aligned], covariance: np.ndarray, block: slice) -> n
     gains = np.einsum("ayx,yxa->yx", score, flux)
     shines = (flux * np.sqrt(told.transpose(1, 2, 0))).sum(-1) > 0
     return np.where(hidden | ~shines, 0.0, gains)
-
-
-def gain(before: BlendFit, after: BlendFit, levels: Sequence[float], structure: float) -> float:
-    """By how much chi-square falls from one fit to another, with ``structure`` times the model counted as noise.
-
-    Galaxies have arms and knots that no model of theirs has: at high signal-to-noise these would pass for galaxies.
-    """
-    total = 0.0
-    for band, level, old, new in zip(before.blend.bands, levels, before.images, after.images):
-        old, new = old.sum(0), new.sum(0)
-        variance = band.sigma**2 + (structure * new) ** 2
-        squares = (band.data - level - old) ** 2 - (band.data - level - new) ** 2
-        total += float((squares / variance)[band.used].sum())
-    return total

@@ -26,8 +26,9 @@ from lensdeblend.deblenders.detection import Detection, Detector, detected_above
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.falling import falling
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
-from lensdeblend.deblenders.further import further_places, gain
+from lensdeblend.deblenders.further import further_places
 from lensdeblend.deblenders.structure import Structure, structured
+from lensdeblend.deblenders.worth import worth
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.options import check_choice, check_device, check_positive, check_whole, chosen_device
@@ -43,8 +44,6 @@ _INDICES: dict[str, tuple[float | None, ...]] = {
 _CLOSEST = 1.0
 # How many galaxies of noise a blend may get, that are added to it.
 _FALSE_DETECTIONS = 1e-2
-# Of a galaxy's light, what may differ from its model: arms, knots.
-_STRUCTURE = 0.2
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Joint(Deblender):
     new_galaxies : int
         How many further galaxies may be added, where neither positions nor a segmentation are given: each where a star
         would lower chi-square most with all numbers of the galaxies free to give way (Rao's score test), and kept where
-        noise does not do as much in one of a hundred blends, a fifth of the model counted as noise.
+        noise and the departures of the other galaxies from their profiles do not do as much in one of a hundred blends.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
     structure : {"auto", "falling", "none"}
@@ -184,9 +183,9 @@ class Joint(Deblender):
         better = []
         for k, fit in zip(wider, new):
             numbers = len(fit.parameters) + fit.fluxes.size - len(fits[k].parameters) - fits[k].fluxes.size
-            worth = gain(fits[k], fit, levels[k], _STRUCTURE)
-            log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], worth)
-            if worth >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
+            fall = worth(fits[k], fit, levels[k], chosen_device(self.device))
+            log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], fall)
+            if fall >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
                 fits[k] = fit
                 better.append(k)
         return better
