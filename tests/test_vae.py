@@ -1,12 +1,13 @@
 """Deblending under a learned prior; with weights made here, which know nothing but have departures."""
 
+import astropy.units as u
 import numpy as np
 import pytest
 import torch
 from astropy.nddata import NDData, StdDevUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 
-from lensdeblend import deblend
+from lensdeblend import deblend, simulate
 from lensdeblend.deblenders.joint import Joint
 from lensdeblend.deblenders.vae import Vae
 from lensdeblend.deblenders.wavelengths import reddest_first
@@ -15,6 +16,7 @@ from lensdeblend.lensing.standard_light import placed, standard_light
 from lensdeblend.networks import build
 from lensdeblend.networks.weights import Card, load_weights, save_weights
 from lensdeblend.results import Deblending
+from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
 from lensdeblend.testing import check_deblender
 
 OPTIONS = {"latent": 3, "widths": [8, 8, 8, 4], "transforms": 2, "hidden": 8, "bins": 4}
@@ -199,6 +201,36 @@ class TestJacobian:
                 np.testing.assert_allclose(slopes[numbers.numel() + place], change, atol=1e-3)
 
 
+class TestDetection:
+    """Galaxies that show only in the residuals of others."""
+
+    @pytest.fixture
+    def pair(self):
+        sources = [
+            Sersic(800.0, 0.4 * u.arcsec, 1.0, center_x=-0.3 * u.arcsec),
+            Sersic(150.0, 0.15 * u.arcsec, 1.0, center_x=0.34 * u.arcsec),
+        ]
+        seen = Observation(0.2 * u.arcsec, (48, 48), GaussianPSF(0.5 * u.arcsec), background_rms=0.3)
+        return simulate(Scene(sources=sources), seen, method="galsim", seed=1).image
+
+    @pytest.mark.parametrize("most, found", [(0, 1), (3, 2)])
+    def test_as_many_as_asked_for(self, weights, pair, most, found):
+        assert len(deblend(pair, method=Vae(weights=weights[1], new_galaxies=most)).catalog) == found
+
+    def test_not_where_positions_are_given(self, weights, pair):
+        assert len(deblend(pair, positions=[(22, 23.5)], method=Vae(weights=weights[1])).catalog) == 1
+
+
+def test_an_index_at_its_bound_is_flagged(weights):
+    """A ring has less in the middle than any Sérsic profile, whose index goes as low as it may."""
+    row, column = np.indices((46, 50))
+    radius = np.hypot(column - POSITIONS[0, 0], row - POSITIONS[0, 1])
+    data = 20 * np.exp(-0.5 * ((radius - 6) / 1.5) ** 2) + np.random.default_rng(2).normal(size=radius.shape)
+    ring = NDData(data, uncertainty=StdDevUncertainty(np.ones(data.shape)), psf=psf(), meta={"PIXSCALE": 0.2})
+    found = deblend(ring, positions=POSITIONS[:1], method=Vae(weights=weights[1]))
+    assert found.catalog["flags"][0].split("; ") == ["at a bound: index"]
+
+
 class TestFaults:
     def test_nothing_found(self, weights):
         image = replace_data(blend(names="r")["r"], np.random.default_rng(1).normal(0, 0.15, (46, 50)))
@@ -227,7 +259,7 @@ class TestFaults:
         assert any("out_of_domain: PSF FWHM" in flag for flag in found.meta["flags"])
 
     @pytest.mark.parametrize("options, message", [
-        ({"samples": -1}, "samples"), ({"samples": 1}, "samples"), ({"threshold": None}, "threshold"),
+        ({"new_galaxies": -1}, "new_galaxies"), ({"samples": -1}, "samples"), ({"samples": 1}, "samples"), ({"threshold": None}, "threshold"),
         ({"background": "dark"}, "background"),
         ({"position_prior": 0}, "position_prior"), ({"radius_prior": (-1, 1)}, "radius_prior"),
         ({"device": "x"}, "device"),

@@ -66,7 +66,8 @@ class Joint(Deblender):
     structure : {"auto", "falling", "none"}
         Whether galaxies may depart from their profiles (arms, bars, knots), smoothly and as strongly and as lopsidedly
         as the data say, where one departs by more than 3 sigma (`lensdeblend.deblenders.structure`); no pixel becomes
-        negative. ``"falling"``: and none brighter than its neighbours nearer to the centre.
+        negative. ``"falling"``: and none brighter than its neighbours nearer to the centre. With ``"none"``, further
+        galaxies are found closer to others, and arms and knots pass for galaxies more often.
     background : {"auto", "none"}
         Whether to take off the level of the empty sky, where it differs from zero by 3 sigma.
     position_prior : float or None
@@ -183,7 +184,9 @@ class Joint(Deblender):
         better = []
         for k, fit in zip(wider, new):
             numbers = len(fit.parameters) + fit.fluxes.size - len(fits[k].parameters) - fits[k].fluxes.size
-            fall = worth(fits[k], fit, levels[k], chosen_device(self.device))
+            fall = worth(
+                fits[k], fit, levels[k], chosen_device(self.device), structured=self.structure != "none"
+            )
             log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], fall)
             if fall >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
                 fits[k] = fit

@@ -29,6 +29,7 @@ from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, tog
 from lensdeblend.deblenders.detection import Detector, detected_above_sky
 from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.fitting import BlendFit, Priors, covariance_of, fit_blends
+from lensdeblend.deblenders.joint import Joint
 from lensdeblend.deblenders.latent_blend import PROFILE, LatentBlend, Seen
 from lensdeblend.deblenders.latent_samples import Samples, disturbed_solutions
 from lensdeblend.deblenders.wavelengths import reddest_first
@@ -66,6 +67,9 @@ class Vae(Deblender):
         which a galaxy looks alike in all bands but for its flux.
     samples : int
         Of the posterior, kept as ``samples``; errors are then theirs. 0 for none.
+    new_galaxies : int
+        Where neither positions nor a segmentation are given, galaxies are where `~lensdeblend.deblenders.joint.Joint`
+        finds them, with at most so many that show only in its residuals.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy.
     background : {"auto", "none"}
@@ -82,9 +86,9 @@ class Vae(Deblender):
     Notes
     -----
     Position, ellipticities, radius and index are those of the galaxy's Sérsic profile, which the network departs from.
-    Flags of a galaxy: ``no flux``, ``at the edge``, ``off the image``, ``masked``; of the whole, in ``meta["flags"]``:
-    ``nothing found``, ``not converged``, ``poor fit``, and ``out_of_domain`` with the reason. Seconds a galaxy; no
-    further galaxies are looked for, as `~lensdeblend.deblenders.joint.Joint` does.
+    Flags of a galaxy: ``at a bound: position`` (or ``radius``, ``ellipticity``, ``index``), ``no flux``, ``at the
+    edge``, ``off the image``, ``masked``; of the whole, in ``meta["flags"]``: ``nothing found``, ``not converged``,
+    ``poor fit``, and ``out_of_domain`` with the reason. It takes seconds a galaxy.
 
     References
     ----------
@@ -100,6 +104,7 @@ class Vae(Deblender):
 
     weights: str = "auto"
     samples: int = 0
+    new_galaxies: int = 3
     threshold: float = 4.0
     background: str = "auto"
     position_prior: float | None = 0.5
@@ -112,6 +117,7 @@ class Vae(Deblender):
         check_whole("samples", self.samples, 0)
         if self.samples == 1:
             raise ValueError("samples must be 0, or at least 2: one tells no error")
+        check_whole("new_galaxies", self.new_galaxies, 0)
         check_device(self.device)
         # Their making refuses what no prior can be.
         self._priors
@@ -122,6 +128,8 @@ class Vae(Deblender):
     def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
         """Return one image and one catalogue row a galaxy."""
         blend = Blend.of(image)
+        if segmentation is None and positions is None and self.new_galaxies:
+            positions = self._found(image, rng)
         detection, levels = detected_above_sky(
             Detector(self.threshold), blend, self.background, segmentation, positions
         )
@@ -146,11 +154,21 @@ class Vae(Deblender):
                 problem, start, lower, upper, iterations=_ITERATIONS, tolerance=_TOLERANCE, within=within,
             )
             samples = disturbed_solutions(problem, fit, within, self.samples, rng) if self.samples else None
-        return self._told(blend, problem, fit, samples, levels, detection, card)
+        bounds = _at_bounds(fit.parameters.reshape(count, -1), lower.reshape(count, -1), upper.reshape(count, -1))
+        return self._told(blend, problem, fit, samples, levels, detection, card, bounds)
 
     @property
     def _priors(self) -> Priors:
         return Priors(self.position_prior, self.ellipticity_prior, self.radius_prior)
+
+    def _found(self, image: Image, rng: np.random.Generator) -> np.ndarray:
+        joint = Joint(
+            new_galaxies=self.new_galaxies, threshold=self.threshold, background=self.background,
+            position_prior=self.position_prior, ellipticity_prior=self.ellipticity_prior,
+            radius_prior=self.radius_prior, device=self.device,
+        )
+        catalog = joint.deblend(image, None, None, rng).catalog
+        return np.column_stack([catalog["x"], catalog["y"]]).reshape(-1, 2)
 
     def _chosen(self, blend: Blend) -> tuple[str, tuple[int, ...]]:
         """Weights, and for each band of the blend which of the network's it is."""
@@ -207,7 +225,8 @@ class Vae(Deblender):
         return problem, lower, upper, start
 
     def _told(
-        self, blend: Blend, problem: LatentBlend, fit: Fit, samples: Samples | None, levels, detection, card: Card
+        self, blend: Blend, problem: LatentBlend, fit: Fit, samples: Samples | None, levels, detection, card: Card,
+        bounds: list[list[str]],
     ) -> Deblending:
         count, noise = len(problem), np.array([band.noise for band in blend.bands])
         numbers = fit.parameters[0].reshape(count, -1)
@@ -225,7 +244,7 @@ class Vae(Deblender):
         whole = together(blend, images)
         catalog = catalogue(
             blend, profiles[:, :2], fluxes, flux_errors, profiles[:, 3:5], radii, blendedness(whole),
-            [flags_of(profiles[g, :2], fluxes[g], blend) for g in range(count)],
+            [[*bounds[g], *flags_of(profiles[g, :2], fluxes[g], blend)] for g in range(count)],
             x_err=errors[:, 0], y_err=errors[:, 1], e1_err=errors[:, 3], e2_err=errors[:, 4], n=indices,
             n_err=indices * errors[:, 5],
         )
@@ -276,6 +295,17 @@ def _kinds(start: Tensor, network: GalaxyAutoencoder) -> Tensor:
     """What the flow is told: index and ellipticity of the profiles; usual colours, as zero points are not known."""
     kinds = torch.stack([start[:, 5], start[:, 3], start[:, 4]], 1)
     return torch.cat([kinds, network.center[3:].expand(len(kinds), -1)], 1)
+
+
+def _at_bounds(numbers: Tensor, lower: Tensor, upper: Tensor) -> list[list[str]]:
+    """Flags of each galaxy, (n, 6 + latent)."""
+    reach = 0.01 * (upper - lower)
+    hit = ((numbers < lower + reach) | (numbers > upper - reach))[:, :len(PROFILE)].cpu()
+    hit[:, 3:5] = (numbers[:, 3:5].square().sum(1).sqrt() > 0.99 * _MOST_ELLIPTICAL).cpu()[:, None]
+    columns = {"position": (0, 1), "radius": (2,), "ellipticity": (3, 4), "index": (5,)}
+    return [
+        [f"at a bound: {name}" for name, own in columns.items() if bool(row[list(own)].any())] for row in hit
+    ]
 
 
 def _within(count: int):
