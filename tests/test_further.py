@@ -136,5 +136,6 @@ def test_chi_square_with_departures_is_that_of_the_covariance(fit):
                 covariance[a * row.size:, b * row.size:][:row.size, :row.size] += (1.0 if a == b else 0.9) * block
     residual = found.residual.numpy().ravel()
     expected = residual @ np.linalg.solve(covariance, residual)
-    assert float(found.chi2(found.residual[None], found.sizes.new_full((2, 2), 0.09))) == pytest.approx(expected, rel=1e-2)
+    chi2, = found.chi2(found.residual[None], found.sizes.new_full((2, 2), 0.09))
+    assert float(chi2) == pytest.approx(expected, rel=1e-2)
     assert expected < 0.99 * residual @ residual

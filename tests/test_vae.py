@@ -259,7 +259,8 @@ class TestFaults:
         assert any("out_of_domain: PSF FWHM" in flag for flag in found.meta["flags"])
 
     @pytest.mark.parametrize("options, message", [
-        ({"new_galaxies": -1}, "new_galaxies"), ({"samples": -1}, "samples"), ({"samples": 1}, "samples"), ({"threshold": None}, "threshold"),
+        ({"new_galaxies": -1}, "new_galaxies"),
+        ({"samples": -1}, "samples"), ({"samples": 1}, "samples"), ({"threshold": None}, "threshold"),
         ({"background": "dark"}, "background"),
         ({"position_prior": 0}, "position_prior"), ({"radius_prior": (-1, 1)}, "radius_prior"),
         ({"device": "x"}, "device"),
