@@ -42,6 +42,8 @@ _INDICES: dict[str, tuple[float | None, ...]] = {
     "bulge+disc": (1.0, 4.0), "disc": (1.0,), "sersic": (None,),
 }
 _CLOSEST = 1.0
+# Of the fluxes of a galaxy that is added, in units of their errors: knots have less, and what hardly matters.
+_LEAST_SIGNIFICANT = 7.0
 # How many galaxies of noise a blend may get, that are added to it.
 _FALSE_DETECTIONS = 1e-2
 
@@ -60,7 +62,8 @@ class Joint(Deblender):
     new_galaxies : int
         How many further galaxies may be added, where neither positions nor a segmentation are given: each where a star
         would lower chi-square most with all numbers of the galaxies free to give way (Rao's score test), and kept where
-        noise and the departures of the other galaxies from their profiles do not do as much in one of a hundred blends.
+        noise and the departures of the other galaxies from their profiles do not do as much in one of a hundred blends,
+        and where its fluxes are seven times their errors.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
     structure : {"auto", "falling", "none"}
@@ -187,8 +190,10 @@ class Joint(Deblender):
             fall = worth(
                 fits[k], fit, levels[k], chosen_device(self.device), structured=self.structure != "none"
             )
+            flux, error = fit.flux(len(fit) - 1)
+            shown = np.linalg.norm(flux / error) > _LEAST_SIGNIFICANT
             log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], fall)
-            if fall >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
+            if shown and fall >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
                 fits[k] = fit
                 better.append(k)
         return better

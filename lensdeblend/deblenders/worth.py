@@ -8,8 +8,8 @@ At high signal-to-noise these would pass for galaxies. So the residual :math:`r`
 
 with the noise :math:`N`, a share :math:`u` of the model :math:`M`, pixel by pixel, and the departures :math:`D` of the
 galaxies from their profiles, smooth on the scale of each (`~lensdeblend.deblenders.departures.Departures`). These are
-as strong as usual, and stronger where what the further galaxy leaves says so: among arms and knots, one that takes the
-light of one more of these is worth little.
+as strong as what the further galaxy leaves says: where that is noise, it is worth all that it takes from the residual;
+among arms and knots, one more of these is worth little.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ __all__ = ["worth"]
 _UNEXPLAINED = 0.2
 # Variance of the departures over that of those left, as the further galaxy may have taken the strongest.
 _MORE = 2.0
-# Standard deviation of departures that any galaxy may have, even and odd alike.
-_LEAST = 0.2
 
 
 def worth(
@@ -37,8 +35,8 @@ def worth(
 ) -> float:
     """By how much chi-square falls from one fit to another, which has one galaxy more at its end.
 
-    The galaxies of the first depart from their profiles as strongly as they do in the second, and a fifth at least; not
-    at all where they are not ``structured``.
+    The galaxies of the first depart from their profiles as strongly as they do in the second; not at all where they are
+    not ``structured``.
     """
     total = 0.0
     for numbers in before.blend.grids:
@@ -46,9 +44,9 @@ def worth(
             Departures.of(fit.blend, numbers, fit.images, _positions(fit), levels, device, unexplained=_UNEXPLAINED)
             for fit in (before, after)
         )
-        variances = old.sizes.new_full((2, len(old.sizes)), _LEAST**2 if structured else 0.0)
+        variances = old.sizes.new_zeros((2, len(old.sizes)))
         if structured and new.significant():
-            variances = torch.maximum(variances, _MORE * new.likeliest()[0][:, :-1])
+            variances = _MORE * new.likeliest()[0][:, :-1]
         left = torch.where(new.weight > 0, new.residual * old.weight / new.weight.clamp_min(1e-300), 0.0)
         fall = old.chi2(torch.stack([old.residual, left]), variances)
         total += float(fall[0] - fall[1])
