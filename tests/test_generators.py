@@ -13,6 +13,7 @@ from lensdeblend import generate, testing
 from lensdeblend.generators.cosmos import Cosmos
 from lensdeblend.generators.population import COSMOS, PROPERTIES, fitted_properties
 from lensdeblend.generators.sersic import Sersic
+from lensdeblend.generators.vae_flow import VaeFlow
 from lensdeblend.generators.wishes import known_properties
 from lensdeblend.scenes import GaussianPSF
 
@@ -66,6 +67,11 @@ class TestPopulation:
         known = {"e1": np.array([0.1, 0.8])}
         assert COSMOS.outside(known).tolist() == [False, True]
         assert COSMOS.draw(2, known, rng())["e2"][1] == 0
+
+    def test_the_lowest_index_can_be_drawn(self):
+        lowest = np.exp(COSMOS.values("log_n", np.array([-9.0])))
+        made = generate(conditions={"n": lowest, "radius": 0.2 * ARC}, method=Sersic(measure=False, pixels=32), seed=1)
+        assert made.catalog["n"][0] == pytest.approx(0.3)
 
     def test_missing_columns_are_named(self):
         with pytest.raises(ValueError, match="lacks the column hlr, viable_sersic"):
@@ -155,6 +161,96 @@ def test_a_bad_number_is_refused(n):
 def test_bad_options_are_refused(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         Sersic(**options)
+
+
+class TestVaeFlow:
+    @pytest.mark.parametrize("options", [{}, {"bands": ("g", "r", "i"), "psf": GaussianPSF(0.15 * ARC)}])
+    def test_the_contract(self, options):
+        wishes = {"magnitude": 21, "radius": 0.3 * ARC}
+        testing.check_generator(VaeFlow(pixels=48, pixel_scale=0.06, measure=False, **options), conditions=wishes)
+
+    def test_galaxies_are_as_wished(self):
+        """Though none of them is a Sérsic profile."""
+        wishes = COSMOS.draw(24, {"log_radius": np.linspace(-1.6, -0.9, 24)}, rng(4))
+        wishes = {
+            "magnitude": wishes["magnitude"], "radius": np.exp(wishes["log_radius"]) * ARC,
+            "n": np.exp(wishes["log_n"]), "e1": wishes["e1"], "e2": wishes["e2"],
+        }
+        made = generate(24, conditions=wishes, method=VaeFlow(pixels=96, pixel_scale=0.05), seed=2)
+        table = made.catalog
+        for name, close in (("radius", 0.05), ("n", 0.05), ("e1", 0.02), ("e2", 0.02)):
+            wished, found = (u.Quantity(table[column]).value for column in (name, f"{name}_measured"))
+            off = found - wished if name in ("e1", "e2") else found / wished - 1
+            assert np.isfinite(off).sum() >= 22
+            assert np.sqrt(np.nanmean(off**2)) < close, name
+        whole = table["flags"] == ""
+        held = (table["flux_measured"] / table["flux"]).value[whole]
+        assert whole.sum() > 15 and np.all(held < 1.01) and np.median(held) > 0.95
+        profiles = generate(24, conditions=wishes, method=Sersic(pixels=96, pixel_scale=0.05, measure=False), seed=2)
+        off = [
+            np.abs(one.data - other.data).sum() / other.data.sum()
+            for one, other in zip(made.images, profiles.images)
+        ]
+        assert np.median(off) > 0.05
+
+    def test_colours_are_as_wished(self):
+        method = VaeFlow(pixels=96, pixel_scale=0.06, bands=("r", "g", "i"), measure=False)
+        wishes = {"magnitude": 20, "radius": 0.2 * ARC, "n": 1, "g-r": [0.3, 0.9], "r-i": 0.2}
+        made = generate(2, conditions=wishes, method=method, seed=1)
+        assert list(made.images[0]) == ["r", "g", "i"] and made.meta["measured_in"] == "i"
+        for k, image in enumerate(made.images):
+            g, r, i = (image[band].data.sum() for band in "gri")
+            assert -2.5 * np.log10([g / r, r / i]) == pytest.approx([wishes["g-r"][k], 0.2], abs=0.02)
+            assert made.catalog["flux_i"][k].value == pytest.approx(10 ** (-0.4 * (20 - 25.94)))
+        # Colours differ within a galaxy.
+        ratio = made.images[0]["g"].data[40:56, 40:56] / made.images[0]["i"].data[40:56, 40:56]
+        assert ratio.std() > 0.02 * ratio.mean()
+
+    def test_what_is_not_wished_is_drawn(self):
+        method = VaeFlow(pixels=16, bands=("g", "r", "i"), measure=False)
+        colours = generate(200, method=method, seed=3).catalog["g-r"].value
+        assert 0.1 < np.std(colours) < 0.5 and 0 < np.mean(colours) < 0.6
+
+    def test_the_seed_makes_the_galaxy(self):
+        method = VaeFlow(measure=False, pixels=32)
+        few, many = method.generate(1, None, rng()), method.generate(3, None, rng())
+        np.testing.assert_allclose(few.images[0].data, many.images[0].data, rtol=1e-4)
+
+    def test_a_psf_keeps_the_flux(self):
+        wishes = {"flux": 100, "radius": 0.2 * ARC, "n": 1}
+        kwargs = {"pixels": 96, "pixel_scale": 0.05, "measure": False}
+        sharp, blurred = (
+            generate(conditions=wishes, method=VaeFlow(psf=psf, **kwargs), seed=1).images[0]
+            for psf in (None, GaussianPSF(0.2 * ARC))
+        )
+        assert blurred.data.sum() == pytest.approx(sharp.data.sum(), rel=5e-3)
+        assert blurred.data.max() < sharp.data.max() and blurred.psf is not None and sharp.psf is None
+
+    def test_what_the_network_does_not_know_is_flagged(self):
+        wishes = {"magnitude": 20, "radius": [0.2, 0.5] * ARC, "n": 1, "g-r": [0.3, 5.0]}
+        method = VaeFlow(bands=("g", "r", "i"), measure=False)
+        with pytest.warns(AstropyUserWarning, match="wishes for 1 of 2 galaxies are beyond the population"):
+            flags = generate(2, conditions=wishes, method=method, seed=1).catalog["flags"]
+        assert list(flags) == ["", "outside_population,finer_than_learned"]
+
+    @pytest.mark.parametrize("options, complaint", [
+        ({"bands": "gri"}, "bands must be three"), ({"bands": ("g", "r")}, "bands must be three"),
+        ({"bands": ("a", "b", "c")}, "bands must be three"), ({"device": "x"}, "device"), ({"pixels": 4}, "pixels"),
+        ({"outside": "no"}, "outside"),
+    ])
+    def test_bad_options_are_refused(self, options, complaint):
+        with pytest.raises(ValueError, match=complaint):
+            VaeFlow(**options)
+
+    @pytest.mark.parametrize("options, wishes, complaint", [
+        ({"weights": "galaxies-colour"}, {}, "of 3 bands, not of 1"), ({"weights": "unet"}, {}, "not of galaxies"),
+        ({}, {"g-r": 1}, "colours need a generator of several bands"),
+        ({"bands": ("g", "r", "i")}, {"g-i": 1}, "unknown condition 'g-i'"),
+        ({"bands": ("g", "r", "i")}, {"g-r": 1 * u.m}, "not convertible"),
+    ])
+    def test_what_cannot_be_made_is_refused(self, options, wishes, complaint):
+        with pytest.raises((TypeError, ValueError), match=complaint):
+            VaeFlow(measure=False, **options).generate(1, wishes, rng())
 
 
 RMS = 0.005

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from lensdeblend.lensing.closest_profile import centred_on_profile
 from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.sersic_fit import fit_sersics
 from lensdeblend.lensing.standard_light import placed, sampled, squeezed, standard_light, unsqueezed, whole_flux
@@ -148,3 +149,21 @@ class TestFit:
         found = fit_sersics(images, weight, psf=psf)
         for name in ("radius", "e1", "e2", "n"):
             np.testing.assert_allclose(getattr(found, name), galaxies[name], atol=0.03, rtol=0.03, err_msg=name)
+
+
+@pytest.mark.parametrize("n, radius, e1, e2", [(1.0, 6.0, 0.3, 0.1), (2.5, 5.0, -0.2, 0.4), (0.7, 6.0, 0.0, 0.0)])
+def test_a_profile_fitted_to_a_centred_galaxy_is_its_own(n, radius, e1, e2):
+    departure = bumps(3, channels=2)
+    place = place_of(radius, e1, e2, 47.5, 47.5)
+
+    def fitted(departure):
+        fit = fit_sersics(standard_light(place, tensor(n), departure, (96, 96))[0][:, 0])
+        return torch.stack([fit.radius.log(), fit.e1, fit.e2, fit.n.log()])[:, 0]
+
+    true = tensor(np.log(radius), e1, e2, np.log(n))
+    before = (fitted(departure) - true).abs().max()
+    centred = centred_on_profile(tensor(n), departure)
+    assert (fitted(centred) - true).abs().max() < 0.15 * before
+    # What is taken off is the same in all bands.
+    torch.testing.assert_close(centred[:, 0] - departure[:, 0], centred[:, 1] - departure[:, 1])
+    assert (centred - departure.mean()).std() > 0.5 * departure.std()

@@ -10,7 +10,6 @@ from astropy.utils.exceptions import AstropyUserWarning
 from lensdeblend import deblend, simulate
 from lensdeblend.deblenders.joint import Joint
 from lensdeblend.deblenders.vae import Vae
-from lensdeblend.deblenders.wavelengths import reddest_first
 from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.standard_light import placed, standard_light
 from lensdeblend.networks import build
@@ -18,6 +17,7 @@ from lensdeblend.networks.weights import Card, load_weights, save_weights
 from lensdeblend.results import Deblending
 from lensdeblend.scenes import GaussianPSF, Observation, Scene, Sersic
 from lensdeblend.testing import check_deblender
+from lensdeblend.wavelengths import reddest_first
 
 OPTIONS = {"latent": 3, "widths": [8, 8, 8, 4], "transforms": 2, "hidden": 8, "bins": 4}
 POSITIONS = np.array([[20.3, 22.1], [30.2, 24.4]])

@@ -31,7 +31,7 @@ from lensdeblend.deblenders.structure import Structure, structured
 from lensdeblend.deblenders.worth import worth
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.threads import single_thread
-from lensdeblend.options import check_choice, check_device, check_positive, check_whole, chosen_device
+from lensdeblend.options import check_choice, check_device, check_number, check_positive, check_whole, chosen_device
 from lensdeblend.results import Deblending
 
 __all__ = ["Joint"]
@@ -42,8 +42,6 @@ _INDICES: dict[str, tuple[float | None, ...]] = {
     "bulge+disc": (1.0, 4.0), "disc": (1.0,), "sersic": (None,),
 }
 _CLOSEST = 1.0
-# Of the fluxes of a galaxy that is added, in units of their errors: knots have less, and what hardly matters.
-_LEAST_SIGNIFICANT = 7.0
 # How many galaxies of noise a blend may get, that are added to it.
 _FALSE_DETECTIONS = 1e-2
 
@@ -62,8 +60,10 @@ class Joint(Deblender):
     new_galaxies : int
         How many further galaxies may be added, where neither positions nor a segmentation are given: each where a star
         would lower chi-square most with all numbers of the galaxies free to give way (Rao's score test), and kept where
-        noise and the departures of the other galaxies from their profiles do not do as much in one of a hundred blends,
-        and where its fluxes are seven times their errors.
+        noise and the departures of the other galaxies from their profiles do not do as much in one of a hundred blends.
+    new_significance : float
+        What the fluxes of a further galaxy must be over their errors, all bands together. Knots of galaxies are seldom
+        as significant as 7; with less, more neighbours are found that were swallowed, and more knots.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
     structure : {"auto", "falling", "none"}
@@ -114,6 +114,7 @@ class Joint(Deblender):
     components: str = "bulge+disc"
     select: bool = False
     new_galaxies: int = 3
+    new_significance: float = 7.0
     threshold: float = 4.0
     structure: str = "auto"
     background: str = "auto"
@@ -127,6 +128,7 @@ class Joint(Deblender):
         check_choice("structure", self.structure, ("auto", "falling", "none"))
         check_choice("background", self.background, ("auto", "none"))
         check_whole("new_galaxies", self.new_galaxies, 0)
+        check_number("new_significance", self.new_significance)
         check_device(self.device)
         # Their making refuses what no prior can be.
         self._priors
@@ -191,7 +193,7 @@ class Joint(Deblender):
                 fits[k], fit, levels[k], chosen_device(self.device), structured=self.structure != "none"
             )
             flux, error = fit.flux(len(fit) - 1)
-            shown = np.linalg.norm(flux / error) > _LEAST_SIGNIFICANT
+            shown = np.linalg.norm(flux / error) > self.new_significance
             log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], fall)
             if shown and fall >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
                 fits[k] = fit

@@ -16,7 +16,6 @@ own noise, and the problem is solved again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import astropy.units as u
 import numpy as np
@@ -32,19 +31,19 @@ from lensdeblend.deblenders.fitting import BlendFit, Priors, covariance_of, fit_
 from lensdeblend.deblenders.joint import Joint
 from lensdeblend.deblenders.latent_blend import PROFILE, LatentBlend, Seen
 from lensdeblend.deblenders.latent_samples import Samples, disturbed_solutions
-from lensdeblend.deblenders.wavelengths import reddest_first
 from lensdeblend.interfaces import Deblender, Image
 from lensdeblend.lensing.least_squares import Fit, descend
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.networks.galaxies import GalaxyAutoencoder
-from lensdeblend.networks.weights import Card, load_weights
+from lensdeblend.networks.galaxy_weights import ONE_BAND, THREE_BANDS, galaxy_weights
+from lensdeblend.networks.weights import Card
 from lensdeblend.options import check_choice, check_device, check_positive, check_whole, chosen_device
 from lensdeblend.reconstructors.network_grid import gaussian_width
 from lensdeblend.results import Deblending
+from lensdeblend.wavelengths import reddest_first
 
 __all__ = ["Vae"]
 
-_ONE_BAND, _THREE_BANDS = "galaxies", "galaxies-colour"
 _MOST_GALAXIES = 30
 _ITERATIONS, _TOLERANCE = 20, 0.1
 _FARTHEST_MOVE, _MOST_ELLIPTICAL = 3.0, 0.85
@@ -143,7 +142,7 @@ class Vae(Deblender):
             )
         device = chosen_device(self.device)
         name, order = self._chosen(blend)
-        network, card = _loaded(name, device)
+        network, card = galaxy_weights(name, device)
         with torch.no_grad(), single_thread():
             begin, = fit_blends(
                 [blend], [detection.positions], [levels], indices=(None,), priors=self._priors, device=device
@@ -175,10 +174,10 @@ class Vae(Deblender):
         order = reddest_first([band.name for band in blend.bands])
         coloured = len(blend.bands) == 3 and order is not None
         if self.weights == "auto":
-            name = _THREE_BANDS if coloured else _ONE_BAND
+            name = THREE_BANDS if coloured else ONE_BAND
         else:
             name = str(self.weights)
-        bands = _loaded(name, chosen_device(self.device))[0].bands
+        bands = galaxy_weights(name, chosen_device(self.device))[0].bands
         if bands == 1:
             return name, (0,) * len(blend.bands)
         if bands != len(blend.bands) or order is None:
@@ -268,14 +267,6 @@ class Vae(Deblender):
         errors = np.sqrt(covariance_of(fit).diagonal().clip(0))
         size = fit.parameters.shape[1]
         return errors[:size].reshape(count, -1)[:, :len(PROFILE)], errors[size:].reshape(-1, count).T * noise
-
-
-@lru_cache(maxsize=4)
-def _loaded(weights: str, device: str) -> tuple[GalaxyAutoencoder, Card]:
-    network, card = load_weights(weights, device=device)
-    if not isinstance(network, GalaxyAutoencoder):
-        raise ValueError(f"the weights {weights!r} are not of galaxies: {card.architecture}")
-    return network, card
 
 
 def _profile(fit: BlendFit, galaxy: int) -> list[float]:

@@ -66,7 +66,9 @@ class Population:
 
     def values(self, name: str, scores: np.ndarray) -> np.ndarray:
         """The property at normal ``scores``; beyond the table, its ends."""
-        return np.interp(scores, ndtri(LEVELS), self.quantiles[name])
+        found = np.interp(scores, ndtri(LEVELS), self.quantiles[name])
+        # The table's last digit must not ask for an index that cannot be drawn.
+        return np.maximum(found, np.nextafter(np.log(_LOWEST_N), 0)) if name == "log_n" else found
 
     def outside(self, known: Mapping[str, np.ndarray]) -> np.ndarray:
         """Whether any of the given properties lies beyond the table (n,)."""

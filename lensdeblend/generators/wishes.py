@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -45,7 +45,9 @@ class Galaxies:
         })
 
 
-def known_properties(n: int, conditions: Mapping | None, *, zero_point: float) -> dict[str, np.ndarray]:
+def known_properties(
+    n: int, conditions: Mapping | None, *, zero_point: float, colours: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
     """Check wishes and turn them into what `~lensdeblend.generators.population.Population.draw` takes.
 
     Parameters
@@ -55,11 +57,13 @@ def known_properties(n: int, conditions: Mapping | None, *, zero_point: float) -
         `CONDITIONS` to scalars or columns of length ``n``.
     zero_point : float
         AB magnitude of one count a second.
+    colours : sequence of str
+        What may be wished besides, such as ``"g-r"``, in magnitudes.
 
     Returns
     -------
     dict
-        Any of ``magnitude``, ``log_radius``, ``log_n``, ``e1``, ``e2``, (n,) each.
+        Any of ``magnitude``, ``log_radius``, ``log_n``, ``e1``, ``e2`` and ``colours``, (n,) each.
 
     Raises
     ------
@@ -76,8 +80,8 @@ def known_properties(n: int, conditions: Mapping | None, *, zero_point: float) -
     {'magnitude': array([25. , 22.5])}
     """
     check_whole("n", n, 1)
-    wishes = {name: _column(name, conditions[name], n, zero_point) for name in _checked_names(conditions)}
-    known = {name: wishes[name] for name in ("magnitude", "e1", "e2") if name in wishes}
+    wishes = {name: _column(name, conditions[name], n, zero_point) for name in _checked_names(conditions, colours)}
+    known = {name: wishes[name] for name in ("magnitude", "e1", "e2", *colours) if name in wishes}
     for name in ("flux", "radius", "n"):
         if name in wishes and not np.all(wishes[name] > 0):
             raise ValueError(f"the condition {name!r} must be positive; got {_first(wishes[name], wishes[name] <= 0)}")
@@ -94,12 +98,12 @@ def known_properties(n: int, conditions: Mapping | None, *, zero_point: float) -
     return known
 
 
-def _checked_names(conditions: Mapping | None) -> list[str]:
-    names = list(getattr(conditions, "colnames", conditions or ()))
+def _checked_names(conditions: Mapping | None, colours: Sequence[str]) -> list[str]:
+    names, granted = list(getattr(conditions, "colnames", conditions or ())), (*CONDITIONS, *colours)
     for name in names:
-        if name not in CONDITIONS:
-            colour = " (colours need a generator of several bands)" if "-" in str(name) else ""
-            raise ValueError(f"unknown condition {name!r}{colour}; {advice(name, CONDITIONS)}")
+        if name not in granted:
+            colour = " (colours need a generator of several bands)" if "-" in str(name) and not colours else ""
+            raise ValueError(f"unknown condition {name!r}{colour}; {advice(name, granted)}")
     if {"flux", "magnitude"} <= set(names):
         raise ValueError("the conditions have both flux and magnitude: give one of the two")
     return names
@@ -125,6 +129,8 @@ def _plain(name: str, values, zero_point: float):
         return u.Quantity(values).to_value(u.arcsec)
     if unit is None:
         return values
+    if "-" in name:
+        return u.Quantity(values).to_value(u.mag)
     if name == "magnitude":
         return u.Quantity(values).to_value(u.mag) if unit == u.mag else u.Magnitude(values).to_value(u.ABmag)
     if name == "flux" and u.Unit(unit).is_equivalent(u.Jy):

@@ -23,7 +23,7 @@ from torch.nn.functional import grid_sample, pad
 
 from lensdeblend.lensing.sersic import sersic, sersic_b
 
-__all__ = ["Placed", "placed", "sampled", "squeezed", "standard_light", "unsqueezed", "whole_flux"]
+__all__ = ["Placed", "placed", "sampled", "squeezed", "squeezed_area", "standard_light", "unsqueezed", "whole_flux"]
 
 _CORE, _REACH = 0.5, 6.0
 _WHOLE = math.asinh(_REACH / _CORE)
@@ -91,6 +91,12 @@ def unsqueezed(s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     rho = torch.sqrt(s * s + t * t + _TINY2)
     grown = _CORE * torch.sinh(rho * _WHOLE) / rho
     return s * grown, t * grown
+
+
+def squeezed_area(s: Tensor, t: Tensor) -> Tensor:
+    """Of the standard frame in that of squeezed coordinates."""
+    rho = torch.sqrt(s * s + t * t + _TINY2)
+    return _CORE**2 * torch.sinh(rho * _WHOLE) * torch.cosh(rho * _WHOLE) * _WHOLE / rho
 
 
 def sampled(maps: Tensor, u: Tensor, v: Tensor) -> Tensor:

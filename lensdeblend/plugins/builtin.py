@@ -140,6 +140,13 @@ def lensdeblend_deblenders():
 @hookimpl
 def lensdeblend_generators():
     yield Method(
+        name="vae-flow",
+        target="lensdeblend.generators.vae_flow:VaeFlow",
+        summary="Sérsic profiles that depart from themselves as a trained network knows, in one band or three",
+        requires=("torch", "zuko", "safetensors"),
+        reference="2021MNRAS.504.5543L",
+    )
+    yield Method(
         name="sersic",
         target="lensdeblend.generators.sersic:Sersic",
         summary="Sérsic profiles drawn by GalSim, what is not wished from a fit to COSMOS",

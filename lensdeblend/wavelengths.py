@@ -34,7 +34,7 @@ def reddest_first(names: Sequence[str]) -> tuple[int, ...] | None:
 
     Examples
     --------
-    >>> from lensdeblend.deblenders.wavelengths import reddest_first
+    >>> from lensdeblend.wavelengths import reddest_first
     >>> reddest_first(["g", "r", "i"])
     (2, 1, 0)
     >>> reddest_first(["left", "right"]) is None

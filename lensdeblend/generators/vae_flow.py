@@ -1,0 +1,246 @@
+"""Galaxies as a trained network knows them: Sérsic profiles that depart from themselves as real galaxies do.
+
+What is wished or drawn from the population gives the Sérsic profile. A normalising flow, told the index, the
+ellipticity and the colours, turns white noise into a latent vector, and the decoder that into the departure by which
+the profile is multiplied (`lensdeblend.lensing.standard_light`). What of it another profile would take up is taken off
+(`lensdeblend.lensing.closest_profile`): flux, size and shape are as wished, arms, bars and knots the network's. This is
+the auto-encoder and flow of Lanusse et al. 2021 (2021MNRAS.504.5543L), in a frame where it need not learn how large,
+bright or elongated galaxies are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+import torch
+from astropy.nddata import NDData
+from astropy.table import QTable
+from astropy.units import Quantity
+from astropy.utils.exceptions import AstropyUserWarning
+from torch import Tensor
+
+from lensdeblend.generators.measuring import measured, stamp_flags
+from lensdeblend.generators.population import COSMOS, ZERO_POINT
+from lensdeblend.generators.sersic import stamp_observation
+from lensdeblend.generators.wishes import Galaxies, known_properties
+from lensdeblend.interfaces import Generator
+from lensdeblend.lensing.closest_profile import centred_on_profile
+from lensdeblend.lensing.convolution import Convolution
+from lensdeblend.lensing.standard_light import placed, standard_light
+from lensdeblend.lensing.threads import single_thread
+from lensdeblend.networks.galaxies import GalaxyAutoencoder
+from lensdeblend.networks.galaxy_weights import ONE_BAND, THREE_BANDS, galaxy_weights
+from lensdeblend.networks.weights import Card
+from lensdeblend.options import check_choice, check_device, check_number, check_whole, chosen_device
+from lensdeblend.results import Generation
+from lensdeblend.scenes import GaussianPSF, Observation
+from lensdeblend.wavelengths import reddest_first
+
+__all__ = ["VaeFlow"]
+
+_AT_ONCE = 64
+# Standard deviations from the mean of the colours learned.
+_USUAL_COLOURS = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeFlow(Generator):
+    """Make galaxies that look like those a network learned from.
+
+    Conditions are those of `~lensdeblend.generators.sersic.Sersic`; with bands also the colours of neighbouring ones,
+    such as ``"g-r"`` (AB), and ``flux`` and ``magnitude`` are of the reddest band. What is not wished is drawn: colours
+    from the normal distribution of those learned, whatever else is known.
+
+    The catalogue is that of `~lensdeblend.generators.sersic.Sersic`, with ``flux_BAND`` and the colours where there are
+    bands; what is measured is that of the reddest. ``flags`` has besides ``finer_than_learned``, where the radius has
+    more pixels than those of the galaxies learned from: it has no more detail than they.
+
+    Parameters
+    ----------
+    weights : str
+        A name of ``lensdeblend weights``, or the path of a safetensors file; ``"auto"``: ``galaxies``, for bands
+        ``galaxies-colour``.
+    bands : sequence of str, optional
+        Three names of filters that tell their wavelengths (``("g", "r", "i")``); left out, one band without a name.
+    pixel_scale, pixels, psf, zero_point, measure, outside
+        As for `~lensdeblend.generators.sersic.Sersic`, common to all bands.
+    device : str
+        ``"auto"`` (a GPU where there is one) or a torch device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For options that are out of range or, from ``generate``, wishes that cannot be granted.
+
+    Examples
+    --------
+    >>> import astropy.units as u
+    >>> import numpy as np
+    >>> from lensdeblend.generators.vae_flow import VaeFlow
+    >>> wishes = {"magnitude": 21, "radius": 0.25 * u.arcsec, "n": 1}
+    >>> made = VaeFlow(pixels=64, bands=("g", "r", "i")).generate(2, {**wishes, "g-r": 0.4}, np.random.default_rng(1))
+    >>> [band.data.shape for band in made.images[0].values()], [round(float(c), 2) for c in made.catalog["g-r"].value]
+    ([(64, 64), (64, 64), (64, 64)], [0.4, 0.4])
+    """
+
+    weights: str = "auto"
+    bands: Sequence[str] | None = None
+    pixel_scale: Quantity | float = 0.03
+    pixels: int = 128
+    psf: GaussianPSF | np.ndarray | None = None
+    zero_point: float = ZERO_POINT
+    measure: bool = True
+    outside: str = "warn"
+    device: str = "auto"
+
+    def __post_init__(self):
+        check_whole("pixels", self.pixels, 8)
+        check_number("zero_point", self.zero_point)
+        check_choice("outside", self.outside, ("warn", "flag", "error"))
+        check_device(self.device)
+        self._observation()
+        if self.bands is not None and (
+            isinstance(self.bands, str) or len(self.bands) != 3 or reddest_first(self.bands) is None
+        ):
+            raise ValueError(
+                "bands must be three different names of filters that tell their wavelengths, such as ('g', 'r', 'i'); "
+                f"got {self.bands!r}"
+            )
+
+    def generate(self, n: int, conditions: Mapping | None, rng: np.random.Generator) -> Generation:
+        """Return ``n`` galaxies."""
+        network, card = self._network()
+        known = known_properties(n, conditions, zero_point=self.zero_point, colours=self._colours)
+        for_profiles, for_rest = rng.spawn(2)
+        profile = {name: value for name, value in known.items() if name not in self._colours}
+        galaxies = Galaxies.of(COSMOS.draw(n, profile, for_profiles), self.zero_point)
+        normals = np.array([child.standard_normal(len(self._colours) + network.latent) for child in for_rest.spawn(n)])
+        colours = self._drawn_colours(network, known, normals)
+        outside = np.broadcast_to(COSMOS.outside(profile), n) | self._unusual(network, colours)
+        finer = galaxies.radius / self._scale > card.domain["radius"][1]
+        self._tell(outside)
+        with torch.no_grad(), single_thread():
+            drawn = self._drawn(network, galaxies, colours, normals[:, len(self._colours):])
+        fluxes = galaxies.flux[:, None] * 10 ** (-0.4 * np.cumsum(np.pad(colours, ((0, 0), (1, 0))), 1))
+        stamps = drawn * fluxes[:, :, None, None]
+        flags = [
+            ",".join(filter(None, (flag, "finer_than_learned" * bool(fine))))
+            for flag, fine in zip(stamp_flags(galaxies, stamps[:, 0].sum((1, 2)), outside), finer)
+        ]
+        return self._generation(galaxies, colours, fluxes, stamps, flags, card)
+
+    @property
+    def _reddest_first(self) -> list[str | None]:
+        if self.bands is None:
+            return [None]
+        return [band for _, band in sorted(zip(reddest_first(self.bands), self.bands))]
+
+    @property
+    def _colours(self) -> list[str]:
+        """Of a band and its redder neighbour, the reddest first."""
+        bands = self._reddest_first
+        return [f"{bluer}-{redder}" for redder, bluer in zip(bands, bands[1:])]
+
+    @property
+    def _scale(self) -> float:
+        return float(self._observation().pixel_scale.to_value(u.arcsec))
+
+    def _observation(self) -> Observation:
+        return stamp_observation(self.pixel_scale, self.pixels, self.psf, self.zero_point)
+
+    def _network(self) -> tuple[GalaxyAutoencoder, Card]:
+        usual = ONE_BAND if self.bands is None else THREE_BANDS
+        name = usual if self.weights == "auto" else str(self.weights)
+        network, card = galaxy_weights(name, chosen_device(self.device))
+        if network.bands != len(self._reddest_first):
+            raise ValueError(
+                f"the weights {name!r} are of {network.bands} band{'s' * (network.bands > 1)}, not of "
+                f"{len(self._reddest_first)}: name as many bands, or take other weights"
+            )
+        return network, card
+
+    def _usual_colours(self, network: GalaxyAutoencoder) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation; the network has them as redder less bluer."""
+        mean, spread = (part[3:].cpu().double().numpy() for part in (network.center, network.spread))
+        return -mean, spread
+
+    def _drawn_colours(self, network: GalaxyAutoencoder, known: Mapping, normals: np.ndarray) -> np.ndarray:
+        mean, spread = self._usual_colours(network)
+        colours = mean + spread * normals[:, :len(mean)]
+        for place, name in enumerate(self._colours):
+            if name in known:
+                colours[:, place] = known[name]
+        return colours
+
+    def _unusual(self, network: GalaxyAutoencoder, colours: np.ndarray) -> np.ndarray:
+        mean, spread = self._usual_colours(network)
+        return (np.abs(colours - mean) > _USUAL_COLOURS * spread).any(1)
+
+    def _tell(self, outside: np.ndarray) -> None:
+        if self.outside == "flag" or not outside.any():
+            return
+        message = (
+            f"the wishes for {outside.sum()} of {len(outside)} galaxies are beyond the population, whose other "
+            "properties are drawn as at its edge"
+        )
+        if self.outside == "error":
+            raise ValueError(message)
+        warnings.warn(message, AstropyUserWarning, stacklevel=4)
+
+    def _drawn(
+        self, network: GalaxyAutoencoder, galaxies: Galaxies, colours: np.ndarray, white: np.ndarray
+    ) -> np.ndarray:
+        """Of flux 1, through the PSF, (n, bands, ny, nx)."""
+        device = network.center.device
+
+        def tensor(values: np.ndarray) -> Tensor:
+            return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+        kernel = self._observation().kernel
+        border = 0 if kernel is None else max(kernel.shape) // 2
+        side = self.pixels + 2 * border
+        blur = None if kernel is None else Convolution(tensor(kernel), (self.pixels, self.pixels), border)
+        columns = tensor(np.stack([galaxies.radius / self._scale, galaxies.e1, galaxies.e2, galaxies.n], 1))
+        kinds = torch.cat([columns[:, 3:].log(), columns[:, 1:3], tensor(-colours)], 1)
+        parts = []
+        for some, kind, own in zip(columns.split(_AT_ONCE), kinds.split(_AT_ONCE), tensor(white).split(_AT_ONCE)):
+            radius, e1, e2, n = some.unbind(1)
+            departure = centred_on_profile(n, network.decode(network.latents(kind).transform.inv(own)))
+            place = placed(torch.full_like(some[:, :2], (side - 1) / 2), radius, e1, e2)
+            wide = standard_light(place, n, departure, (side, side))[0]
+            parts.append((wide if blur is None else blur(wide)).cpu().double().numpy())
+        return np.concatenate(parts)
+
+    def _generation(
+        self, galaxies: Galaxies, colours: np.ndarray, fluxes: np.ndarray, stamps: np.ndarray, flags: list[str],
+        card: Card,
+    ) -> Generation:
+        observation, bands = self._observation(), self._reddest_first
+        images = [
+            [
+                NDData(data, unit=observation.unit, psf=observation.kernel, meta={"PIXSCALE": self._scale})
+                for data in galaxy
+            ] for galaxy in stamps
+        ]
+        catalog = galaxies.table(self.zero_point)
+        reference = [galaxy[0] for galaxy in images]
+        seen = QTable({"flux_measured": stamps[:, 0].sum((1, 2)) * observation.unit})
+        if self.measure:
+            seen = measured(reference, observation.pixel_scale)
+        meta = {"weights": card.name, "weights_sha256": card.sha256}
+        if self.bands is None:
+            catalog.update(seen)
+            catalog["flags"] = flags
+            return Generation(images=reference, catalog=catalog, meta=meta)
+        for place in reversed(range(len(bands))):
+            catalog[f"flux_{bands[place]}"] = fluxes[:, place] * observation.unit
+        for place in reversed(range(len(self._colours))):
+            catalog[self._colours[place]] = colours[:, place] * u.mag
+        catalog.update(seen)
+        catalog["flags"] = flags
+        in_order = [{band: galaxy[bands.index(band)] for band in self.bands} for galaxy in images]
+        return Generation(images=in_order, catalog=catalog, meta=meta | {"measured_in": bands[0]})
