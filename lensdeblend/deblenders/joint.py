@@ -62,8 +62,8 @@ class Joint(Deblender):
         would lower chi-square most with all numbers of the galaxies free to give way (Rao's score test), and kept where
         noise and the departures of the other galaxies from their profiles do not do as much in one of a hundred blends.
     new_significance : float
-        What the fluxes of a further galaxy must be over their errors, all bands together. Knots of galaxies are seldom
-        as significant as 7; with less, more neighbours are found that were swallowed, and more knots.
+        What the fluxes of a further galaxy must be over their errors, all bands together. With 7, fewer knots of
+        galaxies pass for galaxies, and fewer neighbours that were swallowed are found.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
     structure : {"auto", "falling", "none"}
@@ -114,7 +114,7 @@ class Joint(Deblender):
     components: str = "bulge+disc"
     select: bool = False
     new_galaxies: int = 3
-    new_significance: float = 7.0
+    new_significance: float = 5.0
     threshold: float = 4.0
     structure: str = "auto"
     background: str = "auto"
