@@ -7,7 +7,6 @@ GalSim: Rowe et al. 2015 (2015A&C....10..121R).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,12 +14,11 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 from astropy.units import Quantity
-from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend import scenes
 from lensdeblend.generators.measuring import measured, stamp_flags
 from lensdeblend.generators.population import COSMOS, ZERO_POINT
-from lensdeblend.generators.wishes import Galaxies, known_properties
+from lensdeblend.generators.wishes import Galaxies, known_properties, tell_outside
 from lensdeblend.interfaces import Generator
 from lensdeblend.options import check_choice, check_number, check_whole
 from lensdeblend.plugins import resolve
@@ -95,7 +93,7 @@ class Sersic(Generator):
         """Return ``n`` galaxies."""
         known = known_properties(n, conditions, zero_point=self.zero_point)
         outside = np.broadcast_to(COSMOS.outside(known), n)
-        self._tell(outside)
+        tell_outside(outside, self.outside)
         galaxies = Galaxies.of(COSMOS.draw(n, known, rng), self.zero_point)
         observation = self._observation()
         images = [self._image(galaxies, i, observation, rng) for i in range(n)]
@@ -106,17 +104,6 @@ class Sersic(Generator):
             catalog.update(measured(images, observation.pixel_scale))
         catalog["flags"] = stamp_flags(galaxies, held, outside)
         return Generation(images=images, catalog=catalog)
-
-    def _tell(self, outside: np.ndarray) -> None:
-        if self.outside == "flag" or not outside.any():
-            return
-        message = (
-            f"the wishes for {outside.sum()} of {len(outside)} galaxies are beyond the population, whose other "
-            "properties are drawn as at its edge"
-        )
-        if self.outside == "error":
-            raise ValueError(message)
-        warnings.warn(message, AstropyUserWarning, stacklevel=4)
 
     def _observation(self) -> Observation:
         return stamp_observation(self.pixel_scale, self.pixels, self.psf, self.zero_point)

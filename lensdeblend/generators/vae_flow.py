@@ -10,7 +10,6 @@ bright or elongated galaxies are.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,13 +19,12 @@ import torch
 from astropy.nddata import NDData
 from astropy.table import QTable
 from astropy.units import Quantity
-from astropy.utils.exceptions import AstropyUserWarning
 from torch import Tensor
 
 from lensdeblend.generators.measuring import measured, stamp_flags
 from lensdeblend.generators.population import COSMOS, ZERO_POINT
 from lensdeblend.generators.sersic import stamp_observation
-from lensdeblend.generators.wishes import Galaxies, known_properties
+from lensdeblend.generators.wishes import Galaxies, known_properties, tell_outside
 from lensdeblend.interfaces import Generator
 from lensdeblend.lensing.closest_profile import centred_on_profile
 from lensdeblend.lensing.convolution import Convolution
@@ -122,7 +120,7 @@ class VaeFlow(Generator):
         colours = self._drawn_colours(network, known, normals)
         outside = np.broadcast_to(COSMOS.outside(profile), n) | self._unusual(network, colours)
         finer = galaxies.radius / self._scale > card.domain["radius"][1]
-        self._tell(outside)
+        tell_outside(outside, self.outside)
         with torch.no_grad(), single_thread():
             drawn = self._drawn(network, galaxies, colours, normals[:, len(self._colours):])
         fluxes = galaxies.flux[:, None] * 10 ** (-0.4 * np.cumsum(np.pad(colours, ((0, 0), (1, 0))), 1))
@@ -179,17 +177,6 @@ class VaeFlow(Generator):
     def _unusual(self, network: GalaxyAutoencoder, colours: np.ndarray) -> np.ndarray:
         mean, spread = self._usual_colours(network)
         return (np.abs(colours - mean) > _USUAL_COLOURS * spread).any(1)
-
-    def _tell(self, outside: np.ndarray) -> None:
-        if self.outside == "flag" or not outside.any():
-            return
-        message = (
-            f"the wishes for {outside.sum()} of {len(outside)} galaxies are beyond the population, whose other "
-            "properties are drawn as at its edge"
-        )
-        if self.outside == "error":
-            raise ValueError(message)
-        warnings.warn(message, AstropyUserWarning, stacklevel=4)
 
     def _drawn(
         self, network: GalaxyAutoencoder, galaxies: Galaxies, colours: np.ndarray, white: np.ndarray

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend.options import check_whole
 from lensdeblend.spelling import advice
 
-__all__ = ["CONDITIONS", "Galaxies", "known_properties"]
+__all__ = ["CONDITIONS", "Galaxies", "known_properties", "tell_outside"]
 
 #: What may be wished of galaxies in one band.
 CONDITIONS = ("flux", "magnitude", "radius", "e1", "e2", "n")
@@ -96,6 +98,26 @@ def known_properties(
             f"the conditions 'e1' and 'e2' must have a modulus (1-q)/(1+q) below 1; got {_first(modulus, modulus >= 1)}"
         )
     return known
+
+
+def tell_outside(outside: np.ndarray, how: str) -> None:
+    """Warn of wishes beyond the population, refuse them, or leave them to their flags: ``"warn"``, ``"error"``,
+    ``"flag"``.
+
+    Parameters
+    ----------
+    outside : (n,) array of bool
+    how : str
+    """
+    if how == "flag" or not outside.any():
+        return
+    message = (
+        f"the wishes for {outside.sum()} of {len(outside)} galaxies are beyond the population, whose other "
+        "properties are drawn as at its edge"
+    )
+    if how == "error":
+        raise ValueError(message)
+    warnings.warn(message, AstropyUserWarning, stacklevel=4)
 
 
 def _checked_names(conditions: Mapping | None, colours: Sequence[str]) -> list[str]:
