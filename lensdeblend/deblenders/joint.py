@@ -193,9 +193,10 @@ class Joint(Deblender):
                 fits[k], fit, levels[k], chosen_device(self.device), structured=self.structure != "none"
             )
             flux, error = fit.flux(len(fit) - 1)
-            shown = np.linalg.norm(flux / error) > self.new_significance
+            significance = np.linalg.norm(np.divide(flux, error, out=np.zeros_like(flux), where=error > 0))
             log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], fall)
-            if shown and fall >= chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1)):
+            least = chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1))
+            if fall >= least and significance >= self.new_significance:
                 fits[k] = fit
                 better.append(k)
         return better
