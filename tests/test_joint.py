@@ -204,11 +204,25 @@ class TestDetection:
         assert len(coarse.catalog) == 1 and len(full.catalog) == 2
         assert full.chi2 < coarse.chi2
 
-    @pytest.mark.parametrize("significance, found", [(5.0, 2), (60.0, 1)])
-    def test_a_galaxy_that_is_added_must_be_significant(self, significance, found):
+    @pytest.mark.parametrize("options, found", [({}, 2), ({"new_significance": 60.0}, 1)])
+    def test_a_galaxy_that_is_added_must_be_significant(self, options, found):
         pair = [galaxy(22.0, 24.0, 800.0), galaxy(25.2, 24.0, 150.0, 0.15)]
         image = simulated(pair, fwhm=0.5, noise=0.3).image
-        assert len(deblend(image, method=Joint(new_significance=significance), seed=1).catalog) == found
+        assert len(deblend(image, method=Joint(**options), seed=1).catalog) == found
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_strict_counts_departures_as_noise(self, monkeypatch, strict):
+        asked = []
+
+        def nothing(*args, structured):
+            asked.append(structured)
+            return 0.0
+
+        monkeypatch.setattr("lensdeblend.deblenders.joint.worth", nothing)
+        pair = [galaxy(22.0, 24.0, 800.0), galaxy(25.2, 24.0, 150.0, 0.15)]
+        image = simulated(pair, fwhm=0.5, noise=0.3).image
+        assert len(deblend(image, method=Joint(strict=strict), seed=1).catalog) == 1
+        assert asked == [strict]
 
     def test_noise_is_no_galaxy(self):
         image = NDData(
@@ -268,7 +282,7 @@ class TestHardInput:
 
     @pytest.mark.parametrize("options, complaint", [
         ({"components": "discs"}, "components"), ({"new_galaxies": -1}, "new_galaxies"),
-        ({"new_significance": "high"}, "new_significance"),
+        ({"new_significance": "high"}, "new_significance"), ({"strict": "yes"}, "strict"),
         ({"threshold": 0}, "threshold"),
         ({"background": "some"}, "background"), ({"position_prior": 0}, "position_prior"),
         ({"ellipticity_prior": -1}, "ellipticity_prior"), ({"radius_prior": (1, 0)}, "radius_prior"),
@@ -306,11 +320,11 @@ def test_a_star_is_a_point_and_a_galaxy_is_not():
 
 
 def test_a_neighbour_that_a_galaxy_has_swallowed_is_found():
-    """Closer than the PSF is wide: one galaxy leaves no peak in the residual, where galaxies are smooth."""
+    """Closer than the PSF is wide: one galaxy leaves no peak in the residual."""
     scene = Scene(sources=[galaxy(22.5, 23.5, 800.0, 0.3), galaxy(25.2, 23.5, 500.0, 0.3)])
     image = simulate(scene, observation(), method="galsim", seed=1).image
     assert len(deblend(image, method=Joint(new_galaxies=0), seed=1).catalog) == 1
-    rows = deblend(image, method=Joint(structure="none"), seed=1).catalog
+    rows = deblend(image, seed=1).catalog
     assert len(rows) == 2
     rows.sort("x")
     np.testing.assert_allclose(rows["x"], [22.5, 25.2], atol=0.2)

@@ -60,17 +60,18 @@ class Joint(Deblender):
     new_galaxies : int
         How many further galaxies may be added, where neither positions nor a segmentation are given: each where a star
         would lower chi-square most with all numbers of the galaxies free to give way (Rao's score test), and kept where
-        noise and the departures of the other galaxies from their profiles do not do as much in one of a hundred blends.
+        noise does not do as much in one of a hundred blends, a fifth of the model counted as noise.
     new_significance : float
-        What the fluxes of a further galaxy must be over their errors, all bands together. With 7, fewer knots of
-        galaxies pass for galaxies, and fewer neighbours that were swallowed are found.
+        What the fluxes of a further galaxy must be over their errors, all bands together.
+    strict : bool
+        Whether the departures of the other galaxies from their profiles count as noise, too, where a further galaxy is
+        judged: fewer knots pass for galaxies, and fewer neighbours that were swallowed are found.
     threshold : float
         Significance of a star from which a pixel belongs to a galaxy, and that a further galaxy needs.
     structure : {"auto", "falling", "none"}
         Whether galaxies may depart from their profiles (arms, bars, knots), smoothly and as strongly and as lopsidedly
         as the data say, where one departs by more than 3 sigma (`lensdeblend.deblenders.structure`); no pixel becomes
-        negative. ``"falling"``: and none brighter than its neighbours nearer to the centre. With ``"none"``, further
-        galaxies are found closer to others, and arms and knots pass for galaxies more often.
+        negative. ``"falling"``: and none brighter than its neighbours nearer to the centre.
     background : {"auto", "none"}
         Whether to take off the level of the empty sky, where it differs from zero by 3 sigma.
     position_prior : float or None
@@ -115,6 +116,7 @@ class Joint(Deblender):
     select: bool = False
     new_galaxies: int = 3
     new_significance: float = 5.0
+    strict: bool = False
     threshold: float = 4.0
     structure: str = "auto"
     background: str = "auto"
@@ -135,8 +137,9 @@ class Joint(Deblender):
         if self.threshold is None:
             raise ValueError("threshold must be a positive number; got None")
         check_positive("threshold", self.threshold, "a positive number")
-        if not isinstance(self.select, bool):
-            raise ValueError(f"select must be True or False; got {self.select!r}")
+        for name in ("select", "strict"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False; got {getattr(self, name)!r}")
 
     def deblend(self, image: Image, segmentation, positions, rng: np.random.Generator) -> Deblending:
         """Return one image and one catalogue row a galaxy; nothing is random."""
@@ -189,9 +192,7 @@ class Joint(Deblender):
         better = []
         for k, fit in zip(wider, new):
             numbers = len(fit.parameters) + fit.fluxes.size - len(fits[k].parameters) - fits[k].fluxes.size
-            fall = worth(
-                fits[k], fit, levels[k], chosen_device(self.device), structured=self.structure != "none"
-            )
+            fall = worth(fits[k], fit, levels[k], chosen_device(self.device), structured=self.strict)
             flux, error = fit.flux(len(fit) - 1)
             significance = np.linalg.norm(np.divide(flux, error, out=np.zeros_like(flux), where=error > 0))
             log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], fall)

@@ -31,7 +31,7 @@ _MORE = 2.0
 
 
 def worth(
-    before: BlendFit, after: BlendFit, levels: Sequence[float], device: str, *, structured: bool = True
+    before: BlendFit, after: BlendFit, levels: Sequence[float], device: str, *, structured: bool
 ) -> float:
     """By how much chi-square falls from one fit to another, which has one galaxy more at its end.
 
