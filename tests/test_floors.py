@@ -13,7 +13,7 @@ ROOT = Path(lensdeblend.__file__).parent
 
 # From the top of the house to the bottom; a room may look up, and to rooms named before it on its own floor.
 FLOORS = [
-    ["spelling", "options", "io", "images", "scenes", "results", "interfaces", "plugins"],
+    ["spelling", "wavelengths", "options", "io", "images", "scenes", "results", "interfaces", "plugins"],
     ["lensing", "networks"],
     ["simulators", "reconstructors", "deblenders", "generators", "superresolvers"],
     ["verbs"],
