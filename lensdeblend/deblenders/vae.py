@@ -162,7 +162,7 @@ class Vae(Deblender):
 
     def _found(self, image: Image, rng: np.random.Generator) -> np.ndarray:
         joint = Joint(
-            new_galaxies=self.new_galaxies, threshold=self.threshold, background=self.background,
+            new_galaxies=self.new_galaxies, threshold=self.threshold, structure="none", background=self.background,
             position_prior=self.position_prior, ellipticity_prior=self.ellipticity_prior,
             radius_prior=self.radius_prior, device=self.device,
         )
