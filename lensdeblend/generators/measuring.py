@@ -49,8 +49,8 @@ def measured(images: Sequence[NDData], pixel_scale: u.Quantity, *, noise: np.nda
     return table
 
 
-def stamp_flags(galaxies: Galaxies, held: np.ndarray, outside: np.ndarray) -> list[str]:
-    """Flags of each galaxy, joined by commas: ``stamp_too_small``, ``outside_population``.
+def stamp_flags(galaxies: Galaxies, held: np.ndarray, outside: np.ndarray, **more: np.ndarray) -> list[str]:
+    """Flags of each galaxy, joined by commas: ``stamp_too_small``, ``outside_population``, and the names of ``more``.
 
     Parameters
     ----------
@@ -59,7 +59,9 @@ def stamp_flags(galaxies: Galaxies, held: np.ndarray, outside: np.ndarray) -> li
         Flux on the stamp.
     outside : bool or (n,) array of bool
         Whether a wish lies beyond the population.
+    **more : (n,) arrays of bool
+        Where flags of the method's own are raised.
     """
     small = held < (1 - _MOST_OUTSIDE) * galaxies.flux
-    named = {"stamp_too_small": small, "outside_population": np.broadcast_to(outside, small.shape)}
+    named = {"stamp_too_small": small, "outside_population": np.broadcast_to(outside, small.shape), **more}
     return [",".join(name for name, found in named.items() if found[i]) for i in range(len(held))]

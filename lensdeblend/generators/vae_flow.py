@@ -125,10 +125,7 @@ class VaeFlow(Generator):
             drawn = self._drawn(network, galaxies, colours, normals[:, len(self._colours):])
         fluxes = galaxies.flux[:, None] * 10 ** (-0.4 * np.cumsum(np.pad(colours, ((0, 0), (1, 0))), 1))
         stamps = drawn * fluxes[:, :, None, None]
-        flags = [
-            ",".join(filter(None, (flag, "finer_than_learned" * bool(fine))))
-            for flag, fine in zip(stamp_flags(galaxies, stamps[:, 0].sum((1, 2)), outside), finer)
-        ]
+        flags = stamp_flags(galaxies, stamps[:, 0].sum((1, 2)), outside, finer_than_learned=finer)
         return self._generation(galaxies, colours, fluxes, stamps, flags, card)
 
     @property
