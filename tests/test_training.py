@@ -14,6 +14,7 @@ from lensdeblend.networks.weights import load_weights
 from lensdeblend.scenes.populations import Fixed, Normal, population
 from lensdeblend.simulators.sampling import sample
 from lensdeblend.simulators.torch import Torch
+from lensdeblend.training.ahead import DrawnAhead
 from lensdeblend.training.folder_pairs import FolderPairs, SkippedPairsWarning
 from lensdeblend.training.lens_pairs import LensPairs
 from lensdeblend.training.loop import train
@@ -204,6 +205,27 @@ class TestFolderPairs:
         recipe = small(data={"pixels": 64}, length={"steps": 2, "validate_every": 1, "validation": 4})
         path = train(recipe, tmp_path / "out", pairs=folder, progress=False)
         assert "simulations in the folder" in load_weights(path)[1].data
+
+
+class TestDrawnAhead:
+    def test_every_step_once_whatever_the_order(self):
+        drawn = []
+        with DrawnAhead(lambda step: drawn.append(step) or 10 * step, 8) as batches:
+            assert [batches.at(step) for step in (0, 1, 5, 6, 7)] == [0, 10, 50, 60, 70]
+        # After 1 came 2, which nobody asked for.
+        assert sorted(drawn) == [0, 1, 2, 5, 6, 7]
+
+    def test_raises_what_the_drawing_raised(self):
+        def draw(step):
+            if step == 1:
+                raise ValueError("no galaxy")
+            return step
+
+        with DrawnAhead(draw, 3) as batches:
+            assert batches.at(0) == 0
+            with pytest.raises(ValueError, match="no galaxy"):
+                batches.at(1)
+            assert batches.at(2) == 2
 
 
 class TestLoop:

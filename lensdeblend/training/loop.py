@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lensdeblend import __version__
 from lensdeblend.networks.weights import Card, save_weights
+from lensdeblend.training.ahead import DrawnAhead
 from lensdeblend.training.pictures import draw_curves
 from lensdeblend.training.recipe import Length, Recipe
 from lensdeblend.training.tasks import Task, task
@@ -102,7 +103,8 @@ def train(
         try:
             clip = recipe.length.clip if adversary is None else None
             trainer = _trainer(lightning, recipe.length, folder, accelerator, devices, progress, clip)
-            trainer.fit(module, _numbers(steps), _numbers(1), ckpt_path=last, weights_only=False if last else None)
+            with module.drawn_ahead:
+                trainer.fit(module, _numbers(steps), _numbers(1), ckpt_path=last, weights_only=False if last else None)
         except torch.cuda.OutOfMemoryError as error:
             raise RuntimeError(
                 f"the GPU ran out of memory at {recipe.length.batch} images a step; try "
@@ -155,14 +157,14 @@ def _module_class(lightning):
             self.network = network.to(memory_format=torch.channels_last)
             self.adversary = adversary
             self.automatic_optimization = adversary is None
+            self.drawn_ahead = DrawnAhead(self.drawn, recipe.length.steps)
             self.seconds_before = 0.0
             self._began = time.monotonic()
 
         def training_step(self, _, __) -> Tensor:
-            # Batches follow from the step, so that a training that was killed goes on as if it had not been.
-            seed = (self.recipe.seed, _TRAIN, self.global_step, self.global_rank)
-            with torch.autocast(self.device.type, enabled=False):
-                batch = self.learned.draw(self.recipe.length.batch, seed, self.device, "train")
+            # A GPU has one queue of work: nothing is won by filling it from two threads.
+            batches = self.drawn if self.device.type != "cpu" else self.drawn_ahead.at
+            batch = batches(self.global_step)
             if self.adversary is None:
                 loss, parts = self.learned.loss(self.network, batch)
                 self._require_finite(loss)
@@ -172,6 +174,12 @@ def _module_class(lightning):
             self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
             self.log("loss_now", values["loss"], prog_bar=True, logger=False)
             return loss
+
+        def drawn(self, step: int):
+            """The batch of a step: it follows from that, so that a killed training goes on as if it had not been."""
+            seed = (self.recipe.seed, _TRAIN, step, self.global_rank)
+            with torch.autocast(self.device.type, enabled=False):
+                return self.learned.draw(self.recipe.length.batch, seed, self.device, "train")
 
         def _contest(self, batch) -> tuple[Tensor, dict[str, Tensor]]:
             loss, parts, adverse = self.learned.contest(self.network, self.adversary, batch)
