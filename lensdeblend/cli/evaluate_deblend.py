@@ -22,4 +22,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     methods = chosen_methods("deblender", args.methods, args.set)
-    return report_on(args, methods, evaluate_deblenders, DeblendingReport, sky=args.sky)
+    return report_on(args, methods, evaluate_deblenders, DeblendingReport, batch=args.batch, sky=args.sky)

@@ -18,4 +18,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     methods = chosen_methods("reconstructor", args.methods, args.set)
-    return report_on(args, methods, evaluate_reconstructors, ReconstructionReport)
+    return report_on(args, methods, evaluate_reconstructors, ReconstructionReport, batch=args.batch)

@@ -16,9 +16,14 @@ __all__ = ["add_evaluation_options", "chosen_methods", "report_on"]
 
 
 def add_evaluation_options(
-    parser: argparse.ArgumentParser, *, kind: str, default: str, sets: Sequence[str], test_set: str, what: str
+    parser: argparse.ArgumentParser, *, kind: str, default: str, sets: Sequence[str], test_set: str, what: str,
+    n: int = 100, batches: bool = True, several_folders: bool = False,
 ) -> None:
-    """Add the options of one kind of method, whose test sets consist of ``what``, such as lenses."""
+    """Add the options of one kind of method, whose test sets consist of ``what``, such as lenses.
+
+    ``n`` is how many by default; ``batches``: whether a method gets several at a time; ``several_folders``: whether
+    ``--images`` may be repeated.
+    """
     parser.add_argument(
         "--methods", default=default, metavar="NAME,...",
         help=f"{kind}s of `lensdeblend methods` ({default}); LABEL=NAME for one under another label",
@@ -28,14 +33,19 @@ def add_evaluation_options(
         help="an option of one of the methods, by its label; may be repeated",
     )
     parser.add_argument("--test-set", default=test_set, metavar="NAME", help=f"{', '.join(sets)} ({test_set})")
-    parser.add_argument("-n", "--n", type=int, default=100, help=f"how many {what} (100)")
+    parser.add_argument("-n", "--n", type=int, default=n, help=f"how many {what} ({n})")
     parser.add_argument("--seed", type=int, default=1, help=f"the same seed gives the same {what} and results (1)")
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="galaxies, for the sets of real sources")
+    folders = {"action": "append", "default": []} if several_folders else {}
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", **folders,
+        help="galaxies, for the sets of real ones" + ("; may be repeated" if several_folders else ""),
+    )
     parser.add_argument(
         "--split", choices=("test", "validation", "train", "all"), default="test",
         help="which of the galaxies (test: those that networks were not trained with)",
     )
-    parser.add_argument("--batch", type=int, default=8, help="images that a method gets at a time (8)")
+    if batches:
+        parser.add_argument("--batch", type=int, default=8, help="images that a method gets at a time (8)")
     add_output_options(parser, output="folder for report.html, report.txt and the tables as CSV and ECSV")
     parser.add_argument("--no-pictures", action="store_true", help="leave the pictures out of report.html")
 
@@ -49,7 +59,7 @@ def report_on(
         if not args.no_pictures:
             check_format("report.png")
     report = evaluate(
-        methods, args.test_set, args.n, args.seed, images=args.images, split=args.split, batch=args.batch, **more
+        methods, args.test_set, args.n, args.seed, images=args.images, split=args.split, **more
     )
     print(report.text)
     if args.output is not None:

@@ -1,13 +1,16 @@
-"""Metrics, named sets of lenses and of blends, and reports of how well methods do on them."""
+"""Metrics, named sets of lenses, of blends and of galaxies, and reports of how well methods do on them."""
 
 from lensdeblend.evaluation.blends import BlendSet, TrueBlend
 from lensdeblend.evaluation.deblenders import evaluate_deblenders
+from lensdeblend.evaluation.galaxy_sets import GalaxySample, GalaxySet, galaxy_set, galaxy_sets
+from lensdeblend.evaluation.generators import evaluate_generators
 from lensdeblend.evaluation.named_blends import blend_set, blend_sets
 from lensdeblend.evaluation.reconstructors import evaluate_reconstructors
-from lensdeblend.evaluation.report import Case, DeblendingReport, ReconstructionReport, Report
+from lensdeblend.evaluation.report import Case, DeblendingReport, GenerationReport, ReconstructionReport, Report
 from lensdeblend.evaluation.sets import LensSet, lens_set, lens_sets
 
 __all__ = [
-    "BlendSet", "Case", "DeblendingReport", "LensSet", "ReconstructionReport", "Report", "TrueBlend", "blend_set",
-    "blend_sets", "evaluate_deblenders", "evaluate_reconstructors", "lens_set", "lens_sets",
+    "BlendSet", "Case", "DeblendingReport", "GalaxySample", "GalaxySet", "GenerationReport", "LensSet",
+    "ReconstructionReport", "Report", "TrueBlend", "blend_set", "blend_sets", "evaluate_deblenders",
+    "evaluate_generators", "evaluate_reconstructors", "galaxy_set", "galaxy_sets", "lens_set", "lens_sets",
 ]

@@ -10,9 +10,12 @@ from astropy.nddata import NDData
 from lensdeblend.evaluation.report import Case
 from lensdeblend.results import panels
 
-__all__ = ["draw_case"]
+__all__ = ["draw_case", "draw_mosaics"]
 
 _DOTS_PER_INCH = 90
+_COLUMNS = 8
+# Of the brightest pixel: what is as bright as the sky is black.
+_FAINT = 0.05
 # Data and model share a scale, and so do what was found and the truth.
 _SCALED_LIKE = {"model": "data", "unlensed, found": "unlensed, true", "galaxy, found": "galaxy, true"}
 
@@ -40,3 +43,39 @@ def draw_case(case: Case) -> bytes:
     with BytesIO() as file:
         figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
         return file.getvalue()
+
+
+def draw_mosaics(case: Case) -> bytes:
+    """Draw stamps (n, bands, ny, nx), the reddest band first, of two samples side by side, as a PNG.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
+    stamps = {name: np.asarray(pixels, dtype=float) for name, pixels in case.pictures.items() if name != "scale"}
+    figure, axes = panels.blank_figure(1, len(stamps))
+    rows = -(-len(next(iter(stamps.values()))) // _COLUMNS)
+    figure.set_size_inches(6.2 * len(stamps), 6.2 * rows / _COLUMNS + 0.4)
+    for panel, (name, images) in zip(axes[0], stamps.items()):
+        panel.imshow(_mosaic(images), origin="lower", interpolation="nearest")
+        panel.set_title(name, fontsize="small")
+        panel.set_axis_off()
+    with BytesIO() as file:
+        figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
+        return file.getvalue()
+
+
+def _mosaic(images: np.ndarray) -> np.ndarray:
+    """Rows of stamps, the first at the top left; in red, green and blue, brightness compressed."""
+    n, bands, ny, nx = images.shape
+    rows = -(-n // _COLUMNS)
+    grid = np.zeros((rows * ny, _COLUMNS * nx, 3))
+    for place, stamp in enumerate(images):
+        light = stamp.clip(0) / max(float(stamp.mean(0).max()), 1e-300)
+        bright = np.arcsinh(light.mean(0) / _FAINT) / np.arcsinh(1 / _FAINT)
+        shown = (light if bands == 3 else light[[0] * 3]) * (bright / light.mean(0).clip(1e-12))
+        row, column = divmod(place, _COLUMNS)
+        top = (rows - 1 - row) * ny
+        grid[top:top + ny, column * nx:(column + 1) * nx] = shown.transpose(1, 2, 0)
+    return grid.clip(0, 1)

@@ -15,7 +15,7 @@ from lensdeblend.evaluation.page import page
 from lensdeblend.evaluation.readable import aligned
 from lensdeblend.io.atomic import replacing
 
-__all__ = ["Case", "DeblendingReport", "ReconstructionReport", "Report"]
+__all__ = ["Case", "DeblendingReport", "GenerationReport", "ReconstructionReport", "Report"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +95,14 @@ class Report:
         """
         drawn = None
         if pictures:
-            from lensdeblend.evaluation.pictures import draw_case
-
-            drawn = [(self._caption(case), draw_case(case)) for case in self.cases]
+            drawn = [(self._caption(case), self._drawn(case)) for case in self.cases]
         tables = {heading: self.summaries[name] for name, heading in self.headings.items()}
         return page(self.title, self.notes, tables, drawn)
+
+    def _drawn(self, case: Case) -> bytes:
+        from lensdeblend.evaluation.pictures import draw_case
+
+        return draw_case(case)
 
     def _caption(self, case: Case) -> str:
         return f"{case.method}, {case.rank}: {self.caption.format(index=case.index, psnr=case.footprint_psnr)}"
@@ -178,3 +181,30 @@ class DeblendingReport(Report):
     }
     detailed = ("images", "sources", "matches", "truths")
     caption = "blend {index}, mean footprint PSNR of its galaxies {psnr:.2f} dB"
+
+
+class GenerationReport(Report):
+    """Generators on a sample of galaxies.
+
+    ``summaries`` has ``wishes``, ``distributions``, ``spectra``, ``classifier``, ``neighbours``, ``reconstructions``,
+    ``speed``, ``failures`` and ``methods``; ``details`` has ``reference``, a row a galaxy of the sample, and
+    ``galaxies``, a row a method and galaxy. The cases are mosaics: of the sample, of the same drawn again by the
+    method's network, where it has one, and of what was made in its place.
+    """
+
+    headings = {
+        "wishes": "Wished against measured", "distributions": "Distributions",
+        "spectra": "Power spectra, over those of the sample", "classifier": "Told apart by a network",
+        "neighbours": "Distance to the nearest real galaxy that was learned from",
+        "reconstructions": "Noisy galaxies of the sample, drawn again by the network", "speed": "Made",
+        "failures": "Failures", "methods": "Methods",
+    }
+    detailed = ("reference", "galaxies")
+
+    def _drawn(self, case: Case) -> bytes:
+        from lensdeblend.evaluation.pictures import draw_mosaics
+
+        return draw_mosaics(case)
+
+    def _caption(self, case: Case) -> str:
+        return f"{case.method}: the sample, and what was made in its place"

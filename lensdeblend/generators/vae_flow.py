@@ -17,7 +17,7 @@ import astropy.units as u
 import numpy as np
 import torch
 from astropy.nddata import NDData
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from astropy.units import Quantity
 from torch import Tensor
 
@@ -30,7 +30,7 @@ from lensdeblend.lensing.closest_profile import centred_on_profile
 from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.standard_light import placed, standard_light
 from lensdeblend.lensing.threads import single_thread
-from lensdeblend.networks.galaxies import GalaxyAutoencoder
+from lensdeblend.networks.galaxies import GalaxyAutoencoder, GalaxyImages
 from lensdeblend.networks.galaxy_weights import ONE_BAND, THREE_BANDS, galaxy_weights
 from lensdeblend.networks.weights import Card
 from lensdeblend.options import check_choice, check_device, check_number, check_whole, chosen_device
@@ -127,6 +127,45 @@ class VaeFlow(Generator):
         stamps = drawn * fluxes[:, :, None, None]
         flags = stamp_flags(galaxies, stamps[:, 0].sum((1, 2)), outside, finer_than_learned=finer)
         return self._generation(galaxies, colours, fluxes, stamps, flags, card)
+
+    def redrawn(self, images: np.ndarray, noise: np.ndarray, psf: np.ndarray, profiles: Table) -> np.ndarray:
+        """Let the network say what it sees: galaxies encoded, decoded and drawn again.
+
+        Parameters
+        ----------
+        images : (n, bands, ny, nx) array
+            A galaxy in the middle of each, the reddest band first, with noise.
+        noise : (n, bands) array
+            Its standard deviation a pixel.
+        psf : array
+            Of odd size, common to all.
+        profiles : `~astropy.table.Table`
+            Of Sérsic fits: ``radius`` (pixels), ``e1``, ``e2``, ``n``, and the colours, (n,) each.
+
+        Returns
+        -------
+        (n, bands, ny, nx) array
+            Without noise.
+        """
+        network, _ = self._network()
+
+        def tensor(values) -> Tensor:
+            return torch.as_tensor(np.asarray(values, dtype=np.float32), device=network.center.device)
+
+        (n, bands), side = noise.shape, images.shape[-1]
+        colours = np.reshape([-np.asarray(profiles[name], float) for name in self._colours], (bands - 1, n)).T
+        found = []
+        with torch.no_grad(), single_thread():
+            for some in np.array_split(np.arange(n), max(1, n // _AT_ONCE)):
+                level = tensor(noise[some])[:, :, None, None]
+                seen = GalaxyImages(
+                    tensor(images[some]), (1 / level).expand(-1, -1, side, side),
+                    tensor(psf).expand(len(some), bands, -1, -1), tensor(np.full((len(some), 2), (side - 1) / 2)),
+                    *(tensor(profiles[name][some]) for name in ("radius", "e1", "e2", "n")), tensor(colours[some]),
+                )
+                drawn = seen.drawn(network.decode(network.encode(seen)[0]))
+                found.append((seen.amplitudes(drawn)[:, :, None, None] * drawn).cpu().double().numpy())
+        return np.concatenate(found)
 
     @property
     def _reddest_first(self) -> list[str | None]:

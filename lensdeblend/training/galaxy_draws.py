@@ -16,13 +16,15 @@ from lensdeblend.scenes.populations import Distribution, LogUniform, Uniform
 from lensdeblend.training.galaxy_library import GalaxyLibrary
 from lensdeblend.training.moffat import MOFFAT_BETA, moffats
 
-__all__ = ["PRIORS", "DrawnGalaxies", "GalaxyDraws"]
+__all__ = ["BORDER", "PRIORS", "DrawnGalaxies", "GalaxyDraws"]
 
 #: Half-light radius and width of the PSF in pixels; signal to noise of the whole galaxy in a band, by its own light.
 PRIORS: dict[str, Distribution] = {
     "radius": LogUniform(2.0, 10.0), "psf_fwhm": Uniform(1.5, 4.0), "snr": LogUniform(20.0, 1000.0),
 }
-_BORDER, _POINTS = 8, 2
+#: Pixels on each side of the image that a PSF may reach over.
+BORDER = 8
+_POINTS = 2
 _SHIFT = 1.0
 _MISSING, _MASKED = 0.15, 0.01
 
@@ -66,12 +68,12 @@ class GalaxyDraws:
         magnified = radius / self.galaxies.radius[chosen].to(device)
         angle, mirror = tensor(rng.uniform(0, 2 * np.pi, count)), tensor(rng.choice([-1.0, 1.0], count))
         place = (self.pixels - 1) / 2 + tensor(rng.uniform(-_SHIFT, _SHIFT, (count, 2)))
-        light = self._light(chosen, magnified, angle, mirror, place)
+        light = self.light(chosen, magnified, angle, mirror, place)
         fwhm = np.asarray(self.priors["psf_fwhm"].draw(rng, count), float)
         widths = fwhm[:, None] * rng.uniform(0.9, 1.1, (count, bands))
         psf = moffats(widths, rng.uniform(*MOFFAT_BETA, count)[:, None], device)
         shape = self.pixels, self.pixels
-        clean = Convolution(psf, shape, _BORDER)(light)
+        clean = Convolution(psf, shape, BORDER)(light)
         snr = tensor(self.priors["snr"].draw(rng, count))
         scale = snr / clean.mean(1).square().sum((1, 2)).sqrt().clamp_min(1e-30)
         noise = tensor(rng.uniform(0.7, 1.4, (count, bands)))[:, :, None, None]
@@ -91,10 +93,18 @@ class GalaxyDraws:
         )
         return DrawnGalaxies(seen, clean)
 
-    def _light(self, chosen: Tensor, magnified: Tensor, angle: Tensor, mirror: Tensor, place: Tensor) -> Tensor:
-        """Before the PSF, on the frame with a border."""
-        side, device = self.pixels + 2 * _BORDER, place.device
-        steps = (torch.arange(side * _POINTS, device=device) + 0.5) / _POINTS - 0.5 - _BORDER
+    def light(self, chosen: Tensor, magnified: Tensor, angle: Tensor, mirror: Tensor, place: Tensor) -> Tensor:
+        """Galaxies before the PSF, (batch, bands, m, m) on the frame with a border of `BORDER` pixels.
+
+        Parameters
+        ----------
+        chosen, magnified, angle, mirror : Tensor
+            (batch,): which galaxy of the library, pixels of the image a pixel of its stamp, radians, and 1 or -1.
+        place : Tensor
+            (batch, 2): x, y of the centre, from the centre of the first pixel within the border.
+        """
+        side, device = self.pixels + 2 * BORDER, place.device
+        steps = (torch.arange(side * _POINTS, device=device) + 0.5) / _POINTS - 0.5 - BORDER
         dx, dy = steps[None, None] - place[:, :1, None], steps[None, :, None] - place[:, 1:, None]
         cos, sin = (part[:, None, None] for part in (torch.cos(angle), torch.sin(angle)))
         u = mirror[:, None, None] * (cos * dx + sin * dy) / magnified[:, None, None]
