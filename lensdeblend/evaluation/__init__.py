@@ -2,7 +2,7 @@
 
 from lensdeblend.evaluation.blends import BlendSet, TrueBlend
 from lensdeblend.evaluation.deblenders import evaluate_deblenders
-from lensdeblend.evaluation.galaxy_sets import GalaxySample, GalaxySet, galaxy_set, galaxy_sets
+from lensdeblend.evaluation.galaxy_samples import GalaxySample, GalaxySet, galaxy_set, galaxy_sets
 from lensdeblend.evaluation.generators import evaluate_generators
 from lensdeblend.evaluation.named_blends import blend_set, blend_sets
 from lensdeblend.evaluation.reconstructors import evaluate_reconstructors

@@ -17,7 +17,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend.evaluation.galaxy_morphology import MORPHOLOGY, morphologies, radial_power
 from lensdeblend.evaluation.galaxy_neighbours import GalaxyShapes, nearest_distances
-from lensdeblend.evaluation.galaxy_sets import GalaxySample, GalaxySet, galaxy_set
+from lensdeblend.evaluation.galaxy_samples import GalaxySample, GalaxySet, galaxy_set
 from lensdeblend.evaluation.galaxy_summaries import (
     distribution_table, neighbour_table, spectrum_table, wish_table,
 )
