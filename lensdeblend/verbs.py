@@ -19,6 +19,7 @@ from lensdeblend.plugins import Resolved, resolve
 from lensdeblend.plugins.provenance import provenance
 from lensdeblend.results import Deblending, Generation, Reconstruction, Result, Simulation, SuperResolution
 from lensdeblend.scenes import Observation, Scene
+from lensdeblend.simulators.generated import generated
 
 __all__ = ["deblend", "generate", "reconstruct", "simulate", "superresolve"]
 
@@ -33,7 +34,8 @@ def simulate(
     Parameters
     ----------
     scene : `~lensdeblend.scenes.Scene` or list of them
-        A list gives the list of simulations, computed as one batch.
+        A list gives the list of simulations, computed as one batch. Every `~lensdeblend.scenes.GeneratedSource` is made
+        by its generator first, and the result's scene has it as an `~lensdeblend.scenes.ImageSource`.
     observation : `~lensdeblend.scenes.Observation`
         Pixels, PSF and noise.
     method : str or `~lensdeblend.interfaces.Simulator`
@@ -71,6 +73,7 @@ def simulate(
     if not isinstance(observation, Observation):
         raise TypeError(f"observation must be a lensdeblend.scenes.Observation; got {type(observation).__name__}")
     resolved = resolve("simulator", method)
+    scenes = [generated(item) for item in scenes]
     rng, seed = _generator(seed)
     results = resolved.method.simulate_batch(scenes, observation, rng)
     return _finish("simulate", Simulation, results, resolved, seed, single, len(scenes))

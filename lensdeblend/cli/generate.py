@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from astropy.units import Quantity
-
 from lensdeblend.cli.common import DONE, add_common_options, chosen_method, picture_paths, print_table, refuse_existing
+from lensdeblend.cli.options import parse_wishes
 from lensdeblend.verbs import generate
 
 __all__ = ["add_options", "run"]
@@ -23,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    conditions = dict(_wish(text) for text in args.condition)
+    conditions = parse_wishes(args.condition)
     method = chosen_method("generator", args)
     output = args.output or Path("galaxies.fits")
     pictures = picture_paths([output], args.plot, "_galaxies.png")
@@ -34,16 +33,3 @@ def run(args: argparse.Namespace) -> int:
         result.plot(path, overwrite=args.overwrite)
     print_table(result.catalog)
     return DONE
-
-
-def _wish(text: str):
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise ValueError(f"--condition takes name=value; got {text!r}")
-    try:
-        return name, float(value)
-    except ValueError:
-        try:
-            return name, Quantity(value)
-        except TypeError:
-            raise ValueError(f"--condition {text}: {value!r} is no number and no angle such as 0.3arcsec") from None

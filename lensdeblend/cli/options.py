@@ -8,17 +8,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 from astropy.units import Quantity
 
-__all__ = ["parse_options"]
+from lensdeblend.scenes import GaussianPSF
+
+__all__ = ["parse_options", "parse_wishes"]
 
 _NAMES = {
     int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path", type(None): "none",
+    GaussianPSF: "the FWHM of a Gaussian, such as 0.1arcsec", np.ndarray: "an array (from Python)",
 }
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-def parse_options(method: type, settings: Sequence[str]) -> dict[str, Any]:
+def parse_options(method: type, settings: Sequence[str], *, flag: str = "--set") -> dict[str, Any]:
     """Turn ``["starts=8", "device=cpu"]`` into the arguments of ``method``.
 
     Raises
@@ -44,16 +48,46 @@ def parse_options(method: type, settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, separator, text = setting.partition("=")
         if not separator:
-            raise ValueError(f"--set takes option=value; got {setting!r}")
+            raise ValueError(f"{flag} takes option=value; got {setting!r}")
         if name not in known:
             raise ValueError(f"{method.__name__} has no option {name!r}; its options are {', '.join(known) or 'none'}")
         if name in options:
-            raise ValueError(f"--set gives the option {name!r} twice")
+            raise ValueError(f"{flag} gives the option {name!r} twice")
         try:
             options[name] = _parse(text, hints[name])
         except (ValueError, TypeError):
-            raise ValueError(f"--set {setting}: {name} must be {_describe(hints[name])}") from None
+            raise ValueError(f"{flag} {setting}: {name} must be {_describe(hints[name])}") from None
     return options
+
+
+def parse_wishes(wishes: Sequence[str]) -> dict[str, float | Quantity]:
+    """Turn ``["flux=20", "radius=0.3arcsec"]`` into the conditions of a generator.
+
+    Raises
+    ------
+    ValueError
+        Where one is not of the form ``name=value``, or its value is neither a number nor a number with a unit.
+
+    Examples
+    --------
+    >>> from lensdeblend.cli.options import parse_wishes
+    >>> parse_wishes(["flux=20", "radius=0.3arcsec"])
+    {'flux': 20.0, 'radius': <Quantity 0.3 arcsec>}
+    """
+    return dict(_wish(text) for text in wishes)
+
+
+def _wish(text: str) -> tuple[str, float | Quantity]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ValueError(f"--condition takes name=value; got {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        try:
+            return name, Quantity(value)
+        except TypeError:
+            raise ValueError(f"--condition {text}: {value!r} is no number and no angle such as 0.3arcsec") from None
 
 
 def _parse(text: str, hint: Any) -> Any:
@@ -68,12 +102,14 @@ def _parse(text: str, hint: Any) -> Any:
         return _BOOLEANS[text.lower()] if text.lower() in _BOOLEANS else _refuse(text)
     if hint in (int, float, str, Path, Quantity):
         return hint(text)
-    if origin in (tuple, list):
+    if hint is GaussianPSF:
+        return GaussianPSF(Quantity(text))
+    if origin in (tuple, list, Sequence):
         parts = [part.strip() for part in text.strip("()[]").split(",") if part.strip()]
-        kinds = [inner[0]] * len(parts) if origin is list or inner[-1] is Ellipsis else inner
+        kinds = inner if origin is tuple and inner[-1] is not Ellipsis else [inner[0]] * len(parts)
         if len(kinds) != len(parts):
             _refuse(text)
-        return origin(_parse(part, kind) for part, kind in zip(parts, kinds))
+        return (list if origin is list else tuple)(_parse(part, kind) for part, kind in zip(parts, kinds))
     if hint is Any:
         return text
     return _refuse(text)
@@ -104,7 +140,7 @@ def _describe(hint: Any) -> str:
         return " or ".join(_describe(part) for part in inner)
     if origin is Literal:
         return " or ".join(str(choice) for choice in inner)
-    if origin in (tuple, list):
+    if origin in (tuple, list, Sequence):
         parts = ("..." if part is Ellipsis else _describe(part) for part in inner)
         return f"values with commas between them: {', '.join(parts)}"
     return _NAMES.get(hint, getattr(hint, "__name__", str(hint)))

@@ -14,10 +14,13 @@ import numpy as np
 from lensdeblend.cli.common import (
     add_common_options, chosen_method, each_input, output_paths, picture_paths, refuse_existing,
 )
+from lensdeblend.cli.options import parse_options, parse_wishes
 from lensdeblend.interfaces import Simulator
+from lensdeblend.plugins import method_class
 from lensdeblend.results import Simulation
 from lensdeblend.scenes import Observation, Scene
-from lensdeblend.scenes.populations import population
+from lensdeblend.scenes.populations import Population, population, read_population
+from lensdeblend.simulators.generated import chosen_generator
 from lensdeblend.simulators.sampling import observed
 from lensdeblend.verbs import simulate
 
@@ -32,11 +35,25 @@ _PIXELS_TOGETHER = 2**20
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenes", nargs="*", type=Path, metavar="SCENE.yaml", help="scenes, as Scene.write makes them")
-    parser.add_argument("--population", metavar="NAME", help="draw the scenes from this population instead")
+    parser.add_argument(
+        "--population", metavar="NAME|FILE.yaml", help="draw the scenes from this population instead: a known one, or "
+        "what Population.write makes",
+    )
     parser.add_argument("--n", type=int, default=1, help="how many scenes to draw (1)")
     parser.add_argument(
         "--observation", metavar="NAME|FILE.yaml",
         help="a preset such as euclid-vis, or what Observation.write makes; a population has its own",
+    )
+    parser.add_argument(
+        "--generator", metavar="NAME", help="a generator of `lensdeblend methods` that makes the population's sources",
+    )
+    parser.add_argument(
+        "--generator-set", action="append", default=[], metavar="OPTION=VALUE", help="an option of the generator",
+    )
+    parser.add_argument(
+        "--condition", action="append", default=[], metavar="NAME=VALUE",
+        help="a wish to the generator in place of the population's own, such as n=1; with the value none it is left to "
+        "the generator",
     )
     parser.add_argument("--shape", type=int, nargs=2, metavar=("NY", "NX"), help="size of a preset's image (64 64)")
     add_common_options(
@@ -47,6 +64,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if bool(args.scenes) == bool(args.population):
         raise ValueError("give either scene files or --population NAME")
+    if args.generator is None and (args.generator_set or args.condition):
+        raise ValueError("--generator-set and --condition go with --generator NAME")
+    if args.generator is not None and not args.population:
+        raise ValueError("--generator goes with --population; a scene names its generators itself, as GeneratedSource")
     method = chosen_method("simulator", args)
     names, made = _from_population(args, method) if args.population else _from_files(args, method)
     outputs = output_paths(names, args.output, "_simulation.fits")
@@ -77,7 +98,7 @@ def _from_files(args: argparse.Namespace, method: Simulator) -> tuple[list[Path]
 def _from_population(args: argparse.Namespace, method: Simulator) -> tuple[list[Path], Callable[[int], Simulation]]:
     if args.n < 1:
         raise ValueError(f"--n must be at least 1; got {args.n}")
-    drawn_from = population(args.population)
+    drawn_from = _population(args)
     if args.observation is not None:
         drawn_from = replace(drawn_from, observation=_observation(args))
     generators = np.random.default_rng(args.seed).spawn(args.n)
@@ -101,8 +122,25 @@ def _from_population(args: argparse.Namespace, method: Simulator) -> tuple[list[
         return observed(one, drawn_from, generators[number])
 
     width = len(str(args.n))
-    names = [Path(f"{args.population}_{number:0{width}d}") for number in range(1, args.n + 1)]
-    return names if args.n > 1 else [Path(args.population)], made
+    names = [Path(f"{drawn_from.name}_{number:0{width}d}") for number in range(1, args.n + 1)]
+    return names if args.n > 1 else [Path(drawn_from.name)], made
+
+
+def _population(args: argparse.Namespace) -> Population:
+    path = Path(args.population)
+    drawn_from = read_population(path) if path.suffix in (".yaml", ".yml") else population(args.population)
+    if args.generator is not None:
+        left = {text.removesuffix("=none"): None for text in args.condition if text.endswith("=none")}
+        drawn_from = drawn_from.with_generator(
+            args.generator, options=parse_options(
+                method_class("generator", args.generator), args.generator_set, flag="--generator-set",
+            ),
+            conditions=left | parse_wishes([text for text in args.condition if not text.endswith("=none")]),
+        )
+    if drawn_from.generator is not None:
+        # What is wrong with the generator is said once, not for every scene.
+        chosen_generator(drawn_from.generator)
+    return drawn_from
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:

@@ -14,7 +14,7 @@ from lensdeblend.scenes.components import Gaussian, ImageSource, PointSource, Re
 from lensdeblend.scenes.observation import Observation
 from lensdeblend.scenes.scene import Galaxy, Scene
 
-__all__ = ["sersic_b", "total_flux", "true_catalog"]
+__all__ = ["galaxy_radius", "sersic_b", "total_flux", "true_catalog"]
 
 
 def sersic_b(n: float) -> float:
@@ -64,7 +64,7 @@ def true_catalog(
             pulls = np.where(seen != 0, seen / np.sqrt(variance), 0)
         overlap = np.sum(seen * total)
         rows.append((
-            number, galaxy.name, x, y, flux.sum(), _radius(galaxy, share), e1, e2, n, seen.sum(),
+            number, galaxy.name, x, y, flux.sum(), galaxy_radius(galaxy, share), e1, e2, n, seen.sum(),
             np.sqrt(np.sum(pulls**2)), pulls.max(), 1 - np.sum(seen * seen) / overlap if overlap > 0 else 0.0,
         ))
     names = ("id", "name", "x", "y", "flux", "radius", "e1", "e2", "n", "flux_seen", "snr", "peak_snr", "blendedness")
@@ -87,7 +87,8 @@ def _shape(component, name: str) -> float:
     return float(getattr(component, name, 0.0))
 
 
-def _radius(galaxy: Galaxy, share: np.ndarray) -> float:
+def galaxy_radius(galaxy: Galaxy, share: Sequence[float]) -> float:
+    """Half-light radius in arcsec of all components together, ``share`` of the flux in each; NaN for images."""
     if any(isinstance(component, (ImageSource, RealGalaxy)) for component in galaxy.components):
         return np.nan
     radii = np.array([half_light_radius(component).to_value(u.arcsec) for component in galaxy.components])

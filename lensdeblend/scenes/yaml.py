@@ -3,7 +3,8 @@
 Every record is a mapping of one key, the name of its class, to its fields; fields at their default are left out. An
 angle is ``1.2 arcsec``, a magnitude ``20.0 mag(AB)``; an array of quantities is ``{value: [...], unit: arcsec}``; an
 image is ``{dtype, shape, base64}``, so that it comes back bit by bit (a nested list is read, too); a WCS is the text of
-its FITS header. Only plain YAML is read: no Python objects.
+its FITS header. A generator is its name, or ``{method, options, conditions}``. Only plain YAML is read: no Python
+objects.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,16 +26,16 @@ from astropy.units import Quantity
 from astropy.wcs import WCS
 
 from lensdeblend.io.atomic import replacing
-from lensdeblend.scenes import components, observation, scene
+from lensdeblend.scenes import components, generated, observation, scene
 from lensdeblend.spelling import advice
 
-__all__ = ["from_yaml", "read_yaml", "to_yaml", "write_yaml"]
+__all__ = ["from_yaml", "plain", "read_generator", "read_yaml", "to_yaml", "write_yaml"]
 
 _RECORDS = {
     name: getattr(module, name)
-    for module in (components, observation, scene)
+    for module in (components, generated, observation, scene)
     for name in module.__all__
-    if is_dataclass(getattr(module, name))
+    if is_dataclass(getattr(module, name)) and name != "SourceGenerator"
 }
 _UNCERTAINTIES = ("StdDevUncertainty", "VarianceUncertainty", "InverseVariance")
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?(?:inf|nan))\s+(\S.*)")
@@ -69,7 +71,7 @@ def to_yaml(record: Any) -> str:
     """
     if type(record).__name__ not in _RECORDS:
         raise TypeError(f"cannot write {type(record).__name__} as YAML; known are {', '.join(sorted(_RECORDS))}")
-    return yaml.safe_dump(_plain(record), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(plain(record), sort_keys=False, allow_unicode=True)
 
 
 def from_yaml(text: str) -> Any:
@@ -140,10 +142,20 @@ def read_yaml(path: str | os.PathLike, kind: type) -> Any:
     return record
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What YAML holds of a record or of a value in one.
+
+    Raises
+    ------
+    TypeError
+        For what it cannot hold.
+    """
+    if isinstance(value, generated.SourceGenerator):
+        given = {name: plain(getattr(value, name)) for name in ("options", "conditions") if getattr(value, name)}
+        return {"method": value.method, **given} if given else value.method
     if is_dataclass(value):
         return {type(value).__name__: {
-            entry.name: _plain(getattr(value, entry.name)) for entry in fields(value) if not _is_default(value, entry)
+            entry.name: plain(getattr(value, entry.name)) for entry in fields(value) if not _is_default(value, entry)
         }}
     if isinstance(value, Quantity):
         if value.ndim:
@@ -160,7 +172,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if value is None or isinstance(value, (bool, int, float, str)):
@@ -169,22 +183,22 @@ def _plain(value: Any) -> Any:
 
 
 def _plain_nddata(image: NDData) -> dict:
-    plain = {"data": _plain(np.asarray(image.data))}
+    parts = {"data": plain(np.asarray(image.data))}
     if image.unit is not None:
-        plain["unit"] = image.unit.to_string()
+        parts["unit"] = image.unit.to_string()
     if image.uncertainty is not None:
         name = type(image.uncertainty).__name__
         if name not in _UNCERTAINTIES:
             raise TypeError(f"cannot write a {name} as YAML; convert it to one of {', '.join(_UNCERTAINTIES)}")
-        plain["uncertainty"] = {name: _plain(image.uncertainty.array)}
+        parts["uncertainty"] = {name: plain(image.uncertainty.array)}
     for part in ("mask", "psf"):
         if getattr(image, part) is not None:
-            plain[part] = _plain(np.asarray(getattr(image, part)))
+            parts[part] = plain(np.asarray(getattr(image, part)))
     if image.wcs is not None:
-        plain["wcs"] = image.wcs.low_level_wcs.to_header_string(relax=True)
+        parts["wcs"] = image.wcs.low_level_wcs.to_header_string(relax=True)
     if image.meta:
-        plain["meta"] = {str(key): _plain(item) for key, item in image.meta.items()}
-    return plain
+        parts["meta"] = {str(key): plain(item) for key, item in image.meta.items()}
+    return parts
 
 
 def _is_default(record: Any, entry) -> bool:
@@ -222,6 +236,8 @@ def _record(content: Any, where: str = "the text") -> Any:
 
 
 def _value(value: Any, hint: Any, where: str) -> Any:
+    if hint is generated.SourceGenerator:
+        return read_generator(value, where)
     if isinstance(value, str):
         if hint is u.UnitBase:
             return _unit(value, where)
@@ -238,6 +254,36 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         if set(value) == {"NDData"}:
             return _nddata(value["NDData"], where)
         return _record(value, where)
+    return value
+
+
+def read_generator(content: Any, where: str) -> generated.SourceGenerator:
+    """A generator from plain YAML: its name, or ``{method, options, conditions}``.
+
+    Raises
+    ------
+    ValueError
+        For anything else, said of ``where``.
+    """
+    try:
+        return generated.SourceGenerator.of(_free(content, where))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _free(value: Any, where: str) -> Any:
+    """A value of which nothing tells the kind: text that is a number with a unit is a quantity."""
+    if isinstance(value, str) and _QUANTITY.fullmatch(value):
+        try:
+            return _quantity(value, where)
+        except ValueError:
+            return value
+    if isinstance(value, list):
+        return [_free(item, where) for item in value]
+    if isinstance(value, dict):
+        if "base64" in value or set(value) == {"value", "unit"} or set(value) <= set(_RECORDS) and len(value) == 1:
+            return _value(value, None, where)
+        return {key: _free(item, where) for key, item in value.items()}
     return value
 
 

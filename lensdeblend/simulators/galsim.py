@@ -27,7 +27,7 @@ from lensdeblend.scenes import (
 )
 from lensdeblend.scenes.catalog import total_flux
 from lensdeblend.simulators.assembly import add_stamp, assemble, convolve, padding, point_image
-from lensdeblend.simulators.checks import require_whole
+from lensdeblend.simulators.checks import require_made, require_whole
 
 __all__ = ["GalSim"]
 
@@ -91,6 +91,7 @@ class GalSim(Simulator):
         before = np.zeros((observation.shape[0] + 2 * rows, observation.shape[1] + 2 * columns))
         after = np.zeros(observation.shape)
         for component in galaxy.components:
+            require_made(component)
             if isinstance(component, (Knots, PointSource)):
                 for x, y in _points(component):
                     after += point_image(1.0, x, y, observation) * observation.flux(component.flux) / _count(component)

@@ -8,6 +8,7 @@ from lensdeblend.interfaces import Simulator
 from lensdeblend.results import Simulation
 from lensdeblend.scenes.populations import Population
 from lensdeblend.simulators.assembly import with_noise
+from lensdeblend.simulators.generated import generated
 
 __all__ = ["observed", "sample"]
 
@@ -35,7 +36,7 @@ def sample(population: Population, n: int, simulator: Simulator, rng: np.random.
     True
     """
     for_scenes, for_images, for_noise = rng.spawn(3)
-    scenes = [population.draw(child) for child in for_scenes.spawn(n)]
+    scenes = [generated(population.draw(child)) for child in for_scenes.spawn(n)]
     simulations = simulator.simulate_batch(scenes, population.observation, for_images)
     return [observed(simulation, population, child) for simulation, child in zip(simulations, for_noise.spawn(n))]
 

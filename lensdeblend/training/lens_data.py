@@ -9,6 +9,7 @@ from typing import Any
 
 from lensdeblend.scenes import populations
 from lensdeblend.scenes.populations import Distribution, population
+from lensdeblend.scenes.populations.distributions import distribution
 from lensdeblend.training.lens_pairs import LensPairs
 from lensdeblend.training.recipe import from_mapping
 from lensdeblend.training.sources import Mixture, sources
@@ -99,28 +100,3 @@ class LensData:
             **base.priors,
         }
         return {**known, **{name: distribution(value, f"data: priors: {name}") for name, value in self.priors.items()}}
-
-
-def distribution(content: Any, where: str) -> Distribution:
-    """Read ``{Uniform: [0, 1]}``.
-
-    Raises
-    ------
-    ValueError
-        For anything else.
-
-    Examples
-    --------
-    >>> from lensdeblend.training.lens_data import distribution
-    >>> distribution({"Uniform": [0.8, 1.6]}, "theta_E")
-    Uniform(low=0.8, high=1.6)
-    """
-    kinds = {c.__name__: c for c in Distribution.__subclasses__()}
-    if not isinstance(content, Mapping) or len(content) != 1 or next(iter(content)) not in kinds:
-        raise ValueError(f"{where} must be one of {', '.join(kinds)}, such as {{Uniform: [0, 1]}}; got {content!r}")
-    (kind, numbers), = content.items()
-    numbers = numbers if isinstance(numbers, list) else [numbers]
-    try:
-        return kinds[kind](*(float(number) if kind != "Integer" else int(number) for number in numbers))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {kind} does not take {numbers!r}") from error

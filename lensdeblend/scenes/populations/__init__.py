@@ -8,8 +8,10 @@ from lensdeblend.scenes.populations.distributions import (
 from lensdeblend.scenes.populations.lenses import LensPopulation
 from lensdeblend.scenes.populations.population import Population
 from lensdeblend.scenes.populations.registry import population, populations
+from lensdeblend.scenes.populations.yaml import read_population
 
 __all__ = [
     "BlendPopulation", "DeepLense", "Distribution", "Fixed", "Integer", "LensPopulation", "LogUniform", "Normal",
     "Population", "PowerLaw", "Uniform", "axion_mass", "einstein_radius", "population", "populations",
+    "read_population",
 ]

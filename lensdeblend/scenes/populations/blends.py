@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
 
+from lensdeblend.scenes.catalog import galaxy_radius
 from lensdeblend.scenes.components import Sersic
+from lensdeblend.scenes.generated import GeneratedSource
 from lensdeblend.scenes.observation import GaussianPSF, Observation
 from lensdeblend.scenes.populations.distributions import Integer, LogUniform, Normal, Uniform
 from lensdeblend.scenes.populations.population import Population
@@ -23,12 +25,25 @@ class BlendPopulation(Population):
     Each lies ``separation`` arcsec from its nearest neighbour among those placed before it. The group's mean position
     is the image's centre. ``snr`` is the matched-filter signal-to-noise against the background alone of a round
     Gaussian with the disc's half-light radius and the PSF's width; it sets the galaxy's flux. Bulge and disc share
-    centre, ellipticity and orientation.
+    centre, ellipticity and orientation. A generator is told the half-light radius of both together and the ellipticity;
+    the index is its own.
     """
+
+    takes_generator = True
 
     def draw(self, rng: np.random.Generator) -> Scene:
         positions = self._positions(rng)
-        return Scene(sources=[self._galaxy(rng, x, y, f"galaxy {k}") for k, (x, y) in enumerate(positions, start=1)])
+        galaxies = [self._galaxy(rng, x, y, f"galaxy {k}") for k, (x, y) in enumerate(positions, start=1)]
+        if self.generator is None:
+            return Scene(sources=galaxies)
+        return Scene(sources=[Galaxy((self._generated(galaxy, rng),), name=galaxy.name) for galaxy in galaxies])
+
+    def _generated(self, galaxy: Galaxy, rng: np.random.Generator) -> GeneratedSource:
+        disc, bulge = galaxy.components
+        flux = disc.flux + bulge.flux
+        radius = galaxy_radius(galaxy, (disc.flux / flux, bulge.flux / flux)) * u.arcsec
+        whole = replace(disc, flux=flux, radius=radius)
+        return self._made(whole, rng, n=None)
 
     def _positions(self, rng: np.random.Generator) -> np.ndarray:
         positions = np.zeros((1, 2))

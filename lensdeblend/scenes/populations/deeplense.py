@@ -110,13 +110,16 @@ class DeepLense(Population):
 
     published: bool = False
 
+    takes_generator = True
+
     def draw(self, rng: np.random.Generator) -> Scene:
         lens = self._draw(rng, "mass", "e1", "e2", "center_x", "center_y", "gamma1", "gamma2")
         center = lens["center_x"] * u.arcsec, lens["center_y"] * u.arcsec
         main = SIE(self._einstein_radius(lens["mass"]), lens["e1"], lens["e2"], *center)
         source = self._source(rng)
         substructure = [*self._cdm(rng), *self._vortex(rng, center)]
-        return Scene([main, Shear(lens["gamma1"], lens["gamma2"]), *substructure], (), [source], REDSHIFTS)
+        made = self._made(source, rng, n=source.n)
+        return Scene([main, Shear(lens["gamma1"], lens["gamma2"]), *substructure], (), [made], REDSHIFTS)
 
     def observe(self, rng: np.random.Generator, peak: float) -> Observation:
         if "exposure_time" not in self.priors:

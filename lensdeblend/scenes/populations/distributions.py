@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Distribution", "Fixed", "Integer", "LogUniform", "Normal", "PowerLaw", "Uniform"]
+__all__ = ["Distribution", "Fixed", "Integer", "LogUniform", "Normal", "PowerLaw", "Uniform", "distribution"]
 
 
 class Distribution:
@@ -84,3 +86,28 @@ class Integer(Distribution):
     def draw(self, rng, size=None):
         drawn = rng.integers(self.low, self.high, size, endpoint=True)
         return int(drawn) if size is None else drawn
+
+
+def distribution(content: Any, where: str) -> Distribution:
+    """Read ``{Uniform: [0, 1]}``.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> from lensdeblend.scenes.populations.distributions import distribution
+    >>> distribution({"Uniform": [0.8, 1.6]}, "theta_E")
+    Uniform(low=0.8, high=1.6)
+    """
+    kinds = {c.__name__: c for c in Distribution.__subclasses__()}
+    if not isinstance(content, Mapping) or len(content) != 1 or next(iter(content)) not in kinds:
+        raise ValueError(f"{where} must be one of {', '.join(kinds)}, such as {{Uniform: [0, 1]}}; got {content!r}")
+    (kind, numbers), = content.items()
+    numbers = numbers if isinstance(numbers, list) else [numbers]
+    try:
+        return kinds[kind](*(float(number) if kind != "Integer" else int(number) for number in numbers))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {kind} does not take {numbers!r}") from error

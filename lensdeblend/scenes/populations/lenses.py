@@ -29,6 +29,8 @@ class LensPopulation(Population):
     ``light_ratio`` times the source's.
     """
 
+    takes_generator = True
+
     def draw(self, rng: np.random.Generator) -> Scene:
         lens = self._draw(rng, *_LENS)
         shear = self._draw(rng, "gamma1", "gamma2")
@@ -38,16 +40,17 @@ class LensPopulation(Population):
         distance = float(self.priors["source_offset"].draw(rng)) * np.sqrt(rng.random())
         angle = rng.uniform(0, 2 * np.pi)
         x, y = center - distortion @ center + distance * np.array([np.cos(angle), np.sin(angle)])
+        profile = Sersic(
+            source["source_flux"], source["source_radius"] * u.arcsec, source["source_n"], source["source_e1"],
+            source["source_e2"], x * u.arcsec, y * u.arcsec,
+        )
         return Scene(
             mass=[
                 EPL(lens["theta_E"] * u.arcsec, lens["gamma"], lens["e1"], lens["e2"], *(center * u.arcsec)),
                 Shear(shear["gamma1"], shear["gamma2"]),
             ],
             lens_light=[self._light(rng, lens, source["source_flux"])] if "light_ratio" in self.priors else (),
-            sources=[Sersic(
-                source["source_flux"], source["source_radius"] * u.arcsec, source["source_n"], source["source_e1"],
-                source["source_e2"], x * u.arcsec, y * u.arcsec,
-            )],
+            sources=[self._made(profile, rng, n=profile.n)],
         )
 
     def _light(self, rng: np.random.Generator, lens: dict[str, float], source_flux: float) -> Sersic:
