@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lensdeblend.cli.common import DONE, add_common_options, chosen_method, picture_paths, print_table, refuse_existing
 from lensdeblend.cli.options import parse_wishes
+from lensdeblend.results.layouts import LAYOUTS
 from lensdeblend.verbs import generate
 
 __all__ = ["add_options", "run"]
@@ -18,17 +19,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--condition", action="append", default=[], metavar="NAME=VALUE",
         help="a wish, such as flux=20, radius=0.3arcsec or n=1; may be repeated",
     )
-    add_common_options(parser, generate, "generator", output="file (galaxies.fits)")
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default="mef", help="one file, with extensions for each galaxy (mef) or a "
+        "cube; a folder with one file a galaxy (files), or that GalSim reads as real galaxies (galsim)",
+    )
+    parser.add_argument("--band", help="of several bands, the one that a GalSim catalogue has; of one, its name")
+    add_common_options(parser, generate, "generator", output="file (galaxies.fits), or folder (galaxies)")
 
 
 def run(args: argparse.Namespace) -> int:
     conditions = parse_wishes(args.condition)
     method = chosen_method("generator", args)
-    output = args.output or Path("galaxies.fits")
+    output = args.output or Path("galaxies" if args.layout in ("files", "galsim") else "galaxies.fits")
     pictures = picture_paths([output], args.plot, "_galaxies.png")
     refuse_existing([output], args.overwrite, pictures=pictures)
     result = generate(args.n, conditions=conditions or None, method=method, seed=args.seed)
-    result.write(output, overwrite=args.overwrite)
+    result.write(output, overwrite=args.overwrite, layout=args.layout, band=args.band)
     for path in pictures:
         result.plot(path, overwrite=args.overwrite)
     print_table(result.catalog)

@@ -131,7 +131,8 @@ class Cosmos(Generator):
                 "cosmos needs a catalogue of galaxies: Cosmos(catalog=...), the file or folder of a GalSim "
                 "RealGalaxyCatalog (galsim_download_cosmos fetches one)"
             )
-        return _opened(str(self.catalog))
+        path = Path(self.catalog).expanduser()
+        return _opened(str(path), path.stat().st_mtime_ns if path.exists() else 0)
 
     def _observation(self) -> Observation:
         psf = GaussianPSF(_FWHM) if self.psf is None else self.psf
@@ -235,5 +236,6 @@ def _amplified(real: galsim.RealGalaxy, widest: float, observation: Observation,
 
 
 @lru_cache(maxsize=4)
-def _opened(path: str) -> RealCatalog:
+def _opened(path: str, changed: int) -> RealCatalog:
+    """The catalogue at ``path`` as it was when it was last ``changed``."""
     return open_catalog(path)

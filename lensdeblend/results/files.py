@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from dataclasses import fields
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from lensdeblend.io.contents import read_contents, write_contents
 from lensdeblend.results import records
 from lensdeblend.results.base import Result
+from lensdeblend.results.layouts import index_file, read_galaxies, write_galaxies
 from lensdeblend.scenes.yaml import from_yaml, to_yaml
 
-__all__ = ["read_result", "write_result"]
+__all__ = ["read_result", "write_generation", "write_result"]
 
 _AS_YAML = ("scene", "observation")
 _PREFIX = "result"
@@ -32,11 +34,23 @@ def write_result(result: Result, path: str | PathLike, *, overwrite: bool = Fals
     TypeError
         Where a field holds what a file cannot.
     """
-    names = [entry.name for entry in fields(result)]
-    # Readers that look for the first image should find the data.
-    names.sort(key=lambda name: name != "image")
-    contents = {_PREFIX: type(result).__name__} | {name: _to_file(name, getattr(result, name)) for name in names}
-    write_contents(contents, path, provenance=_provenance(result), overwrite=overwrite)
+    write_contents(_contents(result, "image"), path, provenance=_provenance(result), overwrite=overwrite)
+
+
+def write_generation(
+    result: records.Generation, path: str | PathLike, *, layout: str, band: str | None, overwrite: bool
+) -> None:
+    """Write generated galaxies in one of the layouts of `lensdeblend.results.layouts`."""
+    write_galaxies(
+        _contents(result, "catalog"), path, layout=layout, band=band, provenance=_provenance(result),
+        overwrite=overwrite,
+    )
+
+
+def _contents(result: Result, first: str) -> dict[str, Any]:
+    """What goes into a file, with ``first`` where readers find it that look for the first image or table."""
+    names = sorted((entry.name for entry in fields(result)), key=lambda name: name != first)
+    return {_PREFIX: type(result).__name__} | {name: _to_file(name, getattr(result, name)) for name in names}
 
 
 def read_result(path: str | PathLike) -> Result:
@@ -51,10 +65,14 @@ def read_result(path: str | PathLike) -> Result:
     ValueError
         Where it holds no result.
     """
+    if Path(path).is_dir():
+        path = index_file(path)
     contents = read_contents(path)
     kind = contents.pop(_PREFIX, None)
     if kind not in records.__all__:
         raise ValueError(f"{path} holds no result of lensdeblend; read its image with lensdeblend.io.read_image")
+    if kind == records.Generation.__name__:
+        contents = read_galaxies(contents, path)
     return getattr(records, kind)(**{name: _from_file(name, value) for name, value in contents.items()})
 
 

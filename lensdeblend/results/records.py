@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,46 @@ class Generation(Result):
     images: list[BandedImage]
     catalog: QTable
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(
+        self, path: str | PathLike, overwrite: bool = False, *, layout: str = "mef", band: str | None = None
+    ) -> None:
+        """Write galaxies and catalogue; `read` tells the layouts apart.
+
+        Parameters
+        ----------
+        path : path
+            A file; a folder for the layouts ``files`` and ``galsim``. It appears whole or not at all.
+        overwrite : bool
+            Whether what exists may be replaced; a folder only where there is nothing in it but such files.
+        layout : {"mef", "cube", "files", "galsim"}
+            One FITS file with extensions for every galaxy, as `Result.write` describes; one file with a cube a band,
+            for stamps of one shape and without WCS; a folder with one file a galaxy and ``catalog.fits``; a folder that
+            GalSim opens as a ``RealGalaxyCatalog`` (``catalog.fits``, its fits in ``catalog_fits.fits``), for galaxies
+            with a PSF. The catalogue is the first extension of its file, where ``galsim.Catalog`` reads it.
+        band : str, optional
+            Of the layout ``galsim``: which of several bands; of one band its name.
+
+        Raises
+        ------
+        OSError
+            Where the path exists and may not be replaced, or cannot be written.
+        TypeError, ValueError
+            For an unknown layout, and galaxies that it cannot hold: stamps that differ in a cube, no PSF for GalSim.
+
+        Examples
+        --------
+        >>> from lensdeblend import generate
+        >>> from lensdeblend.generators.sersic import Sersic
+        >>> from lensdeblend.results import Generation
+        >>> made = generate(2, method=Sersic(pixels=32), conditions={"n": 1}, seed=1)
+        >>> made.write("cube.fits", layout="cube")
+        >>> len(Generation.read("cube.fits").images)
+        2
+        """
+        from lensdeblend.results.files import write_generation
+
+        write_generation(self, path, layout=layout, band=band, overwrite=overwrite)
 
 
 @dataclass(frozen=True, eq=False)

@@ -170,7 +170,10 @@ def _points(component) -> np.ndarray:
 
 
 def _real(component: RealGalaxy, observation: Observation) -> galsim.GSObject:
-    catalog = _catalog(component.catalog)
+    path = component.catalog
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no galaxy catalogue at {path}; give the FITS file of a GalSim RealGalaxyCatalog")
+    catalog = _opened(path, os.path.getmtime(path))
     index = component.index
     if index is None:
         idents = np.asarray(catalog.ident).astype(str)
@@ -206,8 +209,7 @@ def _real(component: RealGalaxy, observation: Observation) -> galsim.GSObject:
 
 
 @lru_cache(maxsize=8)
-def _catalog(path: str) -> galsim.RealGalaxyCatalog:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no galaxy catalogue at {path}; give the FITS file of a GalSim RealGalaxyCatalog")
+def _opened(path: str, changed: float) -> galsim.RealGalaxyCatalog:
+    """The catalogue at ``path`` as it was when it was last ``changed``."""
     folder, name = os.path.split(path)
     return galsim.RealGalaxyCatalog(name, dir=folder or ".")
