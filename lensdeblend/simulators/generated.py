@@ -19,7 +19,7 @@ from lensdeblend.scenes.yaml import plain
 __all__ = ["chosen_generator", "generated"]
 
 # Half-light radii from side to side of a stamp.
-_RADII_ACROSS = 20
+_RADII_ACROSS = 16
 # Nobody reads what a stamp measures; and who wishes, in a population, for galaxies beyond the generator's own means it.
 _QUIET = {"measure": False, "outside": "flag"}
 
@@ -28,7 +28,7 @@ def chosen_generator(generator: SourceGenerator) -> Generator:
     """The method that ``generator`` names, with its options.
 
     Where the method has them and nothing is said of them, ``measure`` is off, ``outside`` is ``"flag"``, and
-    ``pixel_scale`` is such that the ``pixels`` of the stamp reach out to ten of the half-light radii that are wished.
+    ``pixel_scale`` is such that the ``pixels`` of the stamp reach out to eight of the half-light radii that are wished.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def generated(scene: Scene) -> Scene:
     >>> wishes = SourceGenerator("sersic", conditions={"radius": 0.3 * u.arcsec, "n": 1.0})
     >>> source, = generated(Scene(sources=[GeneratedSource(wishes, flux=20.0, seed=1)])).sources
     >>> type(source).__name__, source.image.data.shape, round(source.image.meta["PIXSCALE"], 6)
-    ('ImageSource', (128, 128), 0.046875)
+    ('ImageSource', (128, 128), 0.0375)
     """
     parts = (*scene.lens_light, *(part for galaxy in scene.galaxies for part in galaxy.components))
     if not any(isinstance(part, GeneratedSource) for part in parts):
@@ -90,7 +90,7 @@ def _image(source: LightComponent) -> LightComponent:
         )
     flux = source.flux
     if flux is None and "magnitude" in made.catalog.colnames:
-        flux = u.Quantity(made.catalog["magnitude"][0].value, u.ABmag)
+        flux = float(made.catalog["magnitude"][0].value) * u.ABmag
     told = {
         "GENERATOR": source.generator.method, "SEED": source.seed, **{
             f"wished {name}": plain(value) for name, value in source.generator.wishing().conditions.items()
