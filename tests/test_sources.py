@@ -1,6 +1,7 @@
 """Sources to learn from: parametric, procedural and real galaxies."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from astropy.table import Table
 import lensdeblend.training.sources.galaxies as galaxies_module
 from lensdeblend.io import write_image
 from lensdeblend.scenes.populations.distributions import Fixed, Uniform
+from lensdeblend.training.recipe import read_recipe
 from lensdeblend.training.sources import (
-    GalaxyStamps, Mixture, Parametric, Procedural, RealImages, SkippedGalaxiesWarning, read_galaxies, sources, split_of,
+    Cuts, GalaxyStamps, Mixture, Parametric, Procedural, RealImages, SkippedGalaxiesWarning, read_galaxies, sources,
+    split_of,
 )
 from lensdeblend.training.sources.isolate import Unusable, half_light_ellipse, isolate
+from lensdeblend.training.tasks import task
 
 SIDE = 120
 
@@ -340,6 +344,70 @@ def test_a_galsim_catalogue(tmp_path, rng):
         found = read_galaxies(path, progress=False, cache=False)
         assert found.ids == ["42"]
         assert found.radius[0] == pytest.approx(half_light_ellipse(profile())[0], rel=0.05)
+
+
+@pytest.fixture
+def small_catalogue(tmp_path, rng):
+    """Galaxies of magnitude 20 to 23 and redshift 0.2 to 0.8, the last one as wide as its PSF."""
+    from astropy.io import fits
+
+    y, x = np.mgrid[:41, :41] - 20
+    psf = np.exp(-0.5 * (x**2 + y**2) / 2.5**2)
+    point = np.zeros((SIDE, SIDE))
+    point[39:80, 39:80] = 400 * psf / psf.sum()
+    images = [noisy(image, rng) for image in (*(profile(radius=8) for _ in range(3)), point)]
+    fits.HDUList([fits.PrimaryHDU(), *map(fits.ImageHDU, images)]).writeto(tmp_path / "images.fits")
+    fits.HDUList([fits.PrimaryHDU(psf / psf.sum())]).writeto(tmp_path / "psf.fits")
+    table = Table({
+        "IDENT": [11, 12, 13, 14], "MAG": [20.0, 21.0, 23.0, 22.0], "BAND": ["F814W"] * 4, "WEIGHT": [1.0] * 4,
+        "GAL_FILENAME": ["images.fits"] * 4, "PSF_FILENAME": ["psf.fits"] * 4, "GAL_HDU": [1, 2, 3, 4],
+        "PSF_HDU": [0] * 4, "PIXEL_SCALE": [0.03] * 4, "NOISE_MEAN": [0.0] * 4, "NOISE_VARIANCE": [0.05**2] * 4,
+    })
+    table.write(tmp_path / "small.fits")
+    return tmp_path / "small.fits"
+
+
+class TestCuts:
+    def test_each_is_counted(self, small_catalogue):
+        Table({"IDENT": [12, 11, 14], "zphot": [0.8, 0.2, 0.5]}).write(small_catalogue.with_name("small_fits.fits"))
+        assert read_galaxies(small_catalogue, progress=False, cache=False).ids == ["11", "12", "13", "14"]
+        for cuts, left, skipped in (
+            (Cuts(magnitude=(20.5, 22.5)), ["12", "14"], {"magnitude beyond the cut": 2}),
+            (Cuts(redshift=(0.1, 0.6)), ["11", "14"], {"redshift beyond the cut": 1, "redshift unknown": 1}),
+            (Cuts(resolved=1.3), ["11", "12", "13"], {"point source": 1}),
+        ):
+            with pytest.warns(SkippedGalaxiesWarning):
+                found = read_galaxies(small_catalogue, progress=False, cache=False, cuts=cuts)
+            assert (found.ids, found.skipped) == (left, skipped)
+
+    def test_have_a_cache_of_their_own(self, small_catalogue, tmp_path):
+        cache = tmp_path / "cache"
+        assert len(read_galaxies(small_catalogue, progress=False, cache=cache)) == 4
+        with pytest.warns(SkippedGalaxiesWarning):
+            assert len(read_galaxies(small_catalogue, progress=False, cache=cache, cuts=Cuts(magnitude=(19, 21)))) == 2
+        assert len(read_galaxies(small_catalogue, progress=False, cache=cache)) == 4
+
+    def test_what_a_catalogue_does_not_know(self, small_catalogue):
+        with pytest.raises(ValueError, match="zphot.*small.fits"):
+            read_galaxies(small_catalogue, progress=False, cache=False, cuts=Cuts(redshift=(0, 1)))
+
+    def test_pictures_are_kept(self, tmp_path, rng):
+        write_fits(tmp_path / "one.fits", noisy(profile(), rng))
+        found = read_galaxies(tmp_path, progress=False, cache=False, cuts=Cuts((18, 20), (0, 1), 1.2))
+        assert found.ids == ["one"]
+
+    def test_in_a_recipe(self):
+        recipe = read_recipe("galaxies").changed({"data": {"cuts": {"magnitude": [18, 23.5], "resolved": 1.2}}})
+        assert task("galaxies")(recipe, images=[Path("there")]).cuts == Cuts(magnitude=(18, 23.5), resolved=1.2)
+        with pytest.raises(ValueError, match="'magnitud'.*magnitude"):
+            task("galaxies")(recipe.changed({"data": {"cuts": {"magnitud": [1, 2]}}}), images=[Path("there")])
+
+    @pytest.mark.parametrize("options", [
+        {"magnitude": (3, 2)}, {"magnitude": 20}, {"redshift": (0, np.nan)}, {"resolved": 0}, {"resolved": "yes"},
+    ])
+    def test_bad_input(self, options):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            Cuts(**options)
 
 
 def test_folders_that_give_nothing(tmp_path, rng):

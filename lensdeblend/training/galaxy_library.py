@@ -16,7 +16,7 @@ from torch.nn.functional import avg_pool2d
 from lensdeblend.lensing.sersic_fit import fit_sersics
 from lensdeblend.scenes.populations import Uniform
 from lensdeblend.training.soft_stamps import soft_stamps
-from lensdeblend.training.sources import Parametric, read_galaxies, sources
+from lensdeblend.training.sources import Cuts, Parametric, read_galaxies, sources
 from lensdeblend.training.sources.galaxies import SPLITS
 
 __all__ = ["GalaxyLibrary", "library"]
@@ -93,7 +93,9 @@ class GalaxyLibrary:
         return cls(*(torch.cat([getattr(one, field.name) for one in weighed]) for field in fields(cls)))
 
 
-def library(shares: Mapping[str, float], split: str, folders: Sequence[Path] = (), *, bands: int = 1) -> GalaxyLibrary:
+def library(
+    shares: Mapping[str, float], split: str, folders: Sequence[Path] = (), *, bands: int = 1, cuts: Cuts = Cuts()
+) -> GalaxyLibrary:
     """Galaxies of each kind of `lensdeblend.training.sources.sources`: ``real`` ones from folders, others made.
 
     Parameters
@@ -104,6 +106,8 @@ def library(shares: Mapping[str, float], split: str, folders: Sequence[Path] = (
         Of pictures, for three bands; for one band of whatever `read_galaxies` reads.
     bands : int
         One, or three, from red to blue. Galaxies that are made have a redder bulge in three bands.
+    cuts : `~lensdeblend.training.sources.Cuts`
+        On the galaxies of catalogues.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def library(shares: Mapping[str, float], split: str, folders: Sequence[Path] = (
         if kind != "real":
             parts.append((GalaxyLibrary.measured(_made(kind, split, bands)), share))
             continue
-        read = [read_galaxies(folder, colour=bands == 3).split(split) for folder in folders]
+        read = [read_galaxies(folder, colour=bands == 3, cuts=cuts).split(split) for folder in folders]
         count = sum(len(one) for one in read)
         for one in read:
             stamps = torch.from_numpy(one.stamps)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
 from lensdeblend.io import read_image
@@ -20,6 +21,8 @@ _PICTURES = {".jpg", ".jpeg", ".png"}
 _FITS = {".fits", ".fit", ".fts", ".fits.gz", ".fits.fz"}
 # Of the arcsinh in which SDSS pictures are made (Lupton et al. 2004PASP..116..133L), with the sum of three channels.
 _SDSS_NONLINEARITY = 3.0
+# Names of columns, in lower case.
+_COLUMNS = {"magnitude": ("mag", "mag_auto"), "redshift": ("zphot", "z", "redshift")}
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,16 @@ class GalaxyImage:
     read : callable
         Gives the planes (bands, ny, nx), linear in flux, and the standard deviation of a sky that is 0, or None where
         both are unknown. Raises `Unusable`.
+    known : mapping of str to float
+        ``magnitude`` and ``redshift``, of a catalogue that has them.
+    width : callable, optional
+        Gives the width of a catalogue's galaxy over that of its PSF, NaN where it cannot be measured.
     """
 
     id: str
     read: Callable[[], tuple[np.ndarray, float | None]]
+    known: Mapping[str, float] = field(default_factory=dict)
+    width: Callable[[], float] | None = None
 
 
 def files_of(path: Path) -> list[Path]:
@@ -45,7 +54,9 @@ def files_of(path: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file() and _kind(file) is not None)
 
 
-def galaxy_images(path: Path, *, stretch: float = _SDSS_NONLINEARITY) -> Iterator[GalaxyImage]:
+def galaxy_images(
+    path: Path, *, stretch: float = _SDSS_NONLINEARITY, needed: Sequence[str] = ()
+) -> Iterator[GalaxyImage]:
     """Every image of a GalSim catalogue, or of a folder of them, of FITS images, or of pictures.
 
     Parameters
@@ -54,14 +65,21 @@ def galaxy_images(path: Path, *, stretch: float = _SDSS_NONLINEARITY) -> Iterato
         A catalogue or a folder.
     stretch : float
         Of the arcsinh that pictures were made with; 0 for pictures that are linear.
+    needed : sequence of str
+        What a catalogue must know of its galaxies: ``magnitude``, ``redshift``.
+
+    Raises
+    ------
+    ValueError
+        For a file that is no catalogue, or one without what is needed.
     """
     if path.is_file():
-        yield from _catalogue(path)
+        yield from _catalogue(path, needed)
         return
     files = files_of(path)
     catalogues = {file: names for file in files if _kind(file) == "fits" and (names := _images_named_in(file))}
     for catalogue in catalogues:
-        yield from _catalogue(catalogue)
+        yield from _catalogue(catalogue, needed)
     if catalogues:
         return
     for file in files:
@@ -101,7 +119,7 @@ def _images_named_in(file: Path) -> set[str]:
     return {name for name in names if (file.parent / name).is_file()}
 
 
-def _catalogue(path: Path) -> Iterator[GalaxyImage]:
+def _catalogue(path: Path, needed: Sequence[str]) -> Iterator[GalaxyImage]:
     """Images of a GalSim catalogue, seen through their own PSF, in counts of its own pixels."""
     import galsim
 
@@ -122,8 +140,35 @@ def _catalogue(path: Path) -> Iterator[GalaxyImage]:
         variance = float(catalogue.variance[index])
         return np.asarray(image, float)[None], np.sqrt(variance) if variance > 0 else None
 
+    def width(index: int) -> float:
+        try:
+            images = catalogue.getGalImage(index), catalogue.getPSFImage(index)
+        except (OSError, IndexError, ValueError, galsim.GalSimError):
+            return np.nan
+        galaxy, psf = (galsim.hsm.FindAdaptiveMom(image, strict=False) for image in images)
+        measured = galaxy.moments_status == psf.moments_status == 0
+        return galaxy.moments_sigma / psf.moments_sigma if measured else np.nan
+
+    known = {name: _column(path, names, name) for name in needed}
     for index, name in enumerate(names):
-        yield GalaxyImage(name, lambda index=index: read(index))
+        yield GalaxyImage(
+            name, lambda index=index: read(index), {key: float(column[index]) for key, column in known.items()},
+            lambda index=index: width(index),
+        )
+
+
+def _column(path: Path, idents: Sequence[str], name: str) -> np.ndarray:
+    """What a catalogue, or the table of fits beside it, knows of its galaxies, NaN where it does not."""
+    tables = [Table.read(file, hdu=1) for file in (path, path.with_name(f"{path.stem}_fits.fits")) if file.is_file()]
+    for table in tables:
+        own = next((column for column in table.colnames if column.lower() in _COLUMNS[name]), None)
+        if own is None or "IDENT" not in table.colnames:
+            continue
+        values = dict(zip(map(str, table["IDENT"]), np.ma.filled(np.ma.asarray(table[own], dtype=float), np.nan)))
+        return np.array([values.get(str(ident), np.nan) for ident in idents])
+    raise ValueError(
+        f"the cut on {name} needs a column {' or '.join(_COLUMNS[name])} in {path} or its table of fits; there is none"
+    )
 
 
 def _fits(file: Path) -> np.ndarray:

@@ -17,6 +17,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from tqdm import tqdm
 
 from lensdeblend.io.atomic import replacing
+from lensdeblend.training.sources.cuts import Cuts
 from lensdeblend.training.sources.files import files_of, galaxy_images
 from lensdeblend.training.sources.isolate import STAMP, Unusable, isolate
 
@@ -101,6 +102,7 @@ def read_galaxies(
     weights: Sequence[float] = (1.0, 1.0, 1.0),
     stretch: float = 3.0,
     signal_to_noise: float = 15.0,
+    cuts: Cuts = Cuts(),
     progress: bool = True,
     cache: bool | str | PathLike = True,
 ) -> GalaxyStamps:
@@ -124,6 +126,8 @@ def read_galaxies(
         Nonlinearity of the pictures' arcsinh of the sum of the channels; 0 for linear pictures.
     signal_to_noise : float
         The least, of the galaxy's peak in an image smoothed by 1.5 pixels.
+    cuts : `Cuts`
+        Which galaxies of a catalogue to take, by magnitude, redshift and width.
     progress : bool
         Whether to show a progress bar.
     cache : bool or path
@@ -139,7 +143,7 @@ def read_galaxies(
     FileNotFoundError
         Where there is no such file or folder.
     ValueError
-        Where nothing in it is, or gives, a galaxy.
+        Where nothing in it is, or gives, a galaxy; for a cut on what a catalogue does not know.
     """
     path = Path(path)
     if not path.exists():
@@ -153,21 +157,25 @@ def read_galaxies(
     files = files_of(path)
     if not files:
         raise ValueError(f"{path} holds no FITS, JPEG or PNG image")
-    kept = None if cache is False else _cache_file(path, files, cache, *options)
+    # Without cuts, what was kept before there were any is still right.
+    kept = None if cache is False else _cache_file(path, files, cache, *options, *([repr(cuts)] if cuts else []))
     galaxies = _read_cache(kept)
     if galaxies is None:
-        galaxies = _made(path, *options, progress)
+        galaxies = _made(path, *options, cuts, progress)
         _write_cache(kept, galaxies)
     _report(path, galaxies)
     return galaxies
 
 
 def _made(
-    path: Path, colour: bool, weights: np.ndarray, stretch: float, signal_to_noise: float, progress: bool
+    path: Path, colour: bool, weights: np.ndarray, stretch: float, signal_to_noise: float, cuts: Cuts, progress: bool
 ) -> GalaxyStamps:
     ids, stamps, radii, skipped = [], [], [], Counter()
-    for image in tqdm(list(galaxy_images(path, stretch=stretch)), desc="galaxies", disable=not progress):
+    images = list(galaxy_images(path, stretch=stretch, needed=cuts.needed()))
+    for image in tqdm(images, desc="galaxies", disable=not progress):
         try:
+            if image.known or image.width is not None:
+                cuts.check(image.known, image.width)
             planes, noise = image.read()
             shares = weights if len(planes) == 3 else np.ones(1)
             if colour and len(planes) != 3:

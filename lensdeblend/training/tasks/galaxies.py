@@ -14,6 +14,7 @@ from lensdeblend.networks import build
 from lensdeblend.training.galaxy_draws import PRIORS, DrawnGalaxies, GalaxyDraws
 from lensdeblend.training.galaxy_library import library
 from lensdeblend.training.recipe import Recipe, from_mapping
+from lensdeblend.training.sources import Cuts
 from lensdeblend.training.stream_priors import ranges_of, replaced
 from lensdeblend.training.tasks.task import Task
 
@@ -36,12 +37,16 @@ class GalaxyData:
         Kind of galaxies to its share; the kind ``real`` is that of ``--images``.
     priors : mapping
         Priors to replace, as ``{Uniform: [1.5, 4.0]}``; `lensdeblend.training.galaxy_draws.PRIORS` has all.
+    cuts : mapping
+        Which galaxies of catalogues to learn from, as ``{magnitude: [18, 23.5], redshift: [0.1, 1.2], resolved: 1.2}``
+        (`lensdeblend.training.sources.Cuts`).
     """
 
     bands: int = 1
     pixels: int = 64
     sources: Mapping[str, float] = field(default_factory=lambda: {"procedural": 1.0})
     priors: Mapping[str, Any] = field(default_factory=dict)
+    cuts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def all_priors(self) -> dict:
@@ -68,6 +73,7 @@ class Galaxies(Task):
             raise ValueError("the task 'galaxies' makes its own images; leave --pairs out")
         self.recipe, self.images = recipe, tuple(images)
         self.data = from_mapping(GalaxyData, recipe.data, "the recipe: data")
+        self.cuts = from_mapping(Cuts, self.data.cuts, "the recipe: data: cuts")
         wanted = "real" in self.data.sources
         if wanted and not images:
             raise ValueError("the recipe learns from real galaxies: name their folder with --images FOLDER")
@@ -148,6 +154,6 @@ class Galaxies(Task):
 
     def _stream(self, split: str) -> GalaxyDraws:
         if split not in self._streams:
-            galaxies = library(self.data.sources, split, self.images, bands=self.data.bands)
+            galaxies = library(self.data.sources, split, self.images, bands=self.data.bands, cuts=self.cuts)
             self._streams[split] = GalaxyDraws(galaxies, self.data.all_priors, pixels=self.data.pixels)
         return self._streams[split]
