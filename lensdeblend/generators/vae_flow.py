@@ -11,6 +11,7 @@ bright or elongated galaxies are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -121,8 +122,7 @@ class VaeFlow(Generator):
         outside = np.broadcast_to(COSMOS.outside(profile), n) | self._unusual(network, colours)
         finer = galaxies.radius / self._scale > card.domain["radius"][1]
         tell_outside(outside, self.outside)
-        with torch.no_grad(), single_thread():
-            drawn = self._drawn(network, galaxies, colours, normals[:, len(self._colours):])
+        drawn = self._drawn(network, galaxies, colours, normals[:, len(self._colours):])
         fluxes = galaxies.flux[:, None] * 10 ** (-0.4 * np.cumsum(np.pad(colours, ((0, 0), (1, 0))), 1))
         stamps = drawn * fluxes[:, :, None, None]
         flags = stamp_flags(galaxies, stamps[:, 0].sum((1, 2)), outside, finer_than_learned=finer)
@@ -229,13 +229,18 @@ class VaeFlow(Generator):
         blur = None if kernel is None else Convolution(tensor(kernel), (self.pixels, self.pixels), border)
         columns = tensor(np.stack([galaxies.radius / self._scale, galaxies.e1, galaxies.e2, galaxies.n], 1))
         kinds = torch.cat([columns[:, 3:].log(), columns[:, 1:3], tensor(-colours)], 1)
-        parts = []
-        for some, kind, own in zip(columns.split(_AT_ONCE), kinds.split(_AT_ONCE), tensor(white).split(_AT_ONCE)):
+
+        def part(some: Tensor, kind: Tensor, own: Tensor) -> np.ndarray:
             radius, e1, e2, n = some.unbind(1)
-            departure = centred_on_profile(n, network.decode(network.latents(kind).transform.inv(own)))
-            place = placed(torch.full_like(some[:, :2], (side - 1) / 2), radius, e1, e2)
-            wide = standard_light(place, n, departure, (side, side))[0]
-            parts.append((wide if blur is None else blur(wide)).cpu().double().numpy())
+            with torch.no_grad():
+                departure = centred_on_profile(n, network.decode(network.latents(kind).transform.inv(own)))
+                place = placed(torch.full_like(some[:, :2], (side - 1) / 2), radius, e1, e2)
+                wide = standard_light(place, n, departure, (side, side))[0]
+                return (wide if blur is None else blur(wide)).cpu().double().numpy()
+
+        threads = torch.get_num_threads() if device.type == "cpu" else 1
+        with single_thread(), ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(part, *(one.split(_AT_ONCE) for one in (columns, kinds, tensor(white)))))
         return np.concatenate(parts)
 
     def _generation(

@@ -18,6 +18,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from lensdeblend.lensing.sersic import sersic_b
 from lensdeblend.lensing.standard_light import squeezed_area, unsqueezed
@@ -38,21 +39,27 @@ def centred_on_profile(n: Tensor, departure: Tensor) -> Tensor:
     ``n`` (batch,) are the Sérsic indices. The same is taken off all bands, so colours stay.
     """
     side = departure.shape[-1]
-    steps = (torch.arange(side, dtype=n.dtype, device=n.device) + 0.5) * (2 / side) - 1
-    t, s = torch.meshgrid(steps, steps, indexing="ij")
-    inside = (s.square() + t.square()) < 1
-    u, v = unsqueezed(s, t)
-    slopes, light = _slopes(n, u.flatten(), v.flatten())
-    weight = light.square() * (squeezed_area(s, t) * inside).flatten()
+    # How much is to be taken off shows with half of the pixels, in a quarter of the time.
+    few = avg_pool2d(departure[:, :1], 2)[:, 0].flatten(1) if side % 2 == 0 else departure[:, 0].flatten(1)
+    s, t = _frame(side // 2 if side % 2 == 0 else side, departure)
+    slopes, light = _slopes(n, *unsqueezed(s, t))
+    weight = light.square() * squeezed_area(s, t) * ((s.square() + t.square()) < 1)
     weighted = (slopes * weight[:, None]).transpose(1, 2)
-    off = torch.zeros_like(weight)
+    taken = few.new_zeros(len(few), slopes.shape[1])
     for _ in range(_ROUNDS):
-        factor = (departure[:, 0].flatten(1) - off).exp()[:, None]
+        factor = (few - (taken[:, None] @ slopes)[:, 0]).exp()[:, None]
         score = (factor - 1) @ weighted
         bend = (slopes * factor) @ weighted
-        step = torch.linalg.solve(bend, score[:, 0]).clamp(-_MOST, _MOST)
-        off = off + (step[:, None] @ slopes)[:, 0]
-    return departure - off.unflatten(1, (side, side))[:, None]
+        taken = taken + torch.linalg.solve(bend, score[:, 0]).clamp(-_MOST, _MOST)
+    slopes, _ = _slopes(n, *unsqueezed(*_frame(side, departure)))
+    return departure - (taken[:, None] @ slopes).unflatten(2, (side, side))
+
+
+def _frame(side: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Squeezed coordinates s, t of the pixels, (points,) each."""
+    steps = (torch.arange(side, dtype=like.dtype, device=like.device) + 0.5) * (2 / side) - 1
+    t, s = torch.meshgrid(steps, steps, indexing="ij")
+    return s.flatten(), t.flatten()
 
 
 def _slopes(n: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -135,7 +135,8 @@ class GalaxyAutoencoder(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Latent vectors (batch, latent) to departures (batch, bands, 64, 64)."""
-        x = self.first(z).unflatten(1, (-1, 4, 4))
+        # CPUs convolve twice as fast with the channels last.
+        x = self.first(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
         for block in self.grow:
             x = block(interpolate(x, scale_factor=2.0, mode="nearest"))
         return _STRONGEST * torch.tanh(pixel_shuffle(self.out(x), 2) / _STRONGEST)
