@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["reddest_first"]
+__all__ = ["reddest_first", "wavelength"]
 
 # Micrometres; of broad filters by their letters.
 _LETTERS = {
@@ -20,7 +20,15 @@ _IN_NANOMETRES = {
 }
 
 
-def _wavelength(name: str) -> float | None:
+def wavelength(name: str) -> float | None:
+    """Micrometres, roughly, of the middle of a filter's band; None where its name does not tell.
+
+    Examples
+    --------
+    >>> from lensdeblend.wavelengths import wavelength
+    >>> wavelength("F814W"), wavelength("LSST r"), wavelength("left")
+    (0.814, 0.63, None)
+    """
     name = name.strip().lower()
     found = _FILTER_WHEEL.fullmatch(name)
     if found:
@@ -40,7 +48,7 @@ def reddest_first(names: Sequence[str]) -> tuple[int, ...] | None:
     >>> reddest_first(["left", "right"]) is None
     True
     """
-    lengths = [_wavelength(name) for name in names]
+    lengths = [wavelength(name) for name in names]
     if None in lengths or len(set(lengths)) < len(lengths):
         return None
     order = sorted(range(len(lengths)), key=lambda k: -lengths[k])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lensdeblend.lensing.procedural_light import ProceduralGalaxies
 
-__all__ = ["KINDS", "ProceduralGalaxies", "checked_mix", "draw_procedural"]
+__all__ = ["KINDS", "Drawn", "ProceduralGalaxies", "checked_mix", "draw_procedural", "shaped"]
 
 #: Kinds of galaxies and how often they are drawn unless told otherwise.
 KINDS = {"elliptical": 0.18, "lenticular": 0.12, "spiral": 0.36, "barred": 0.2, "irregular": 0.14}
@@ -55,9 +55,9 @@ def draw_procedural(
     >>> galaxies.brightness(x, 0 * x).shape
     torch.Size([3, 50])
     """
-    drawn = _Drawn(count, generator, device, dtype)
+    drawn = Drawn(count, generator, device, dtype)
     kind = drawn.choice(list(KINDS), checked_mix(mix))
-    return _shaped(drawn, kind).normalised()
+    return shaped(drawn, kind).normalised()
 
 
 def checked_mix(mix: Mapping[str, float] | None) -> list[float]:
@@ -72,15 +72,13 @@ def checked_mix(mix: Mapping[str, float] | None) -> list[float]:
     return weights
 
 
-class _Drawn:
+class Drawn:
     """Columns of one block of uniform numbers, a row a galaxy."""
 
-    _COLUMNS = 192
-
-    def __init__(self, count: int, generator: torch.Generator, device, dtype):
+    def __init__(self, count: int, generator: torch.Generator, device, dtype, *, columns: int = 192):
         if count < 1:
             raise ValueError(f"at least one galaxy is drawn, not {count}")
-        block = torch.rand((count, self._COLUMNS), generator=generator, device=generator.device)
+        block = torch.rand((count, columns), generator=generator, device=generator.device)
         self._block, self._next = block.to(device=device, dtype=dtype), 0
 
     def uniform(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0, columns: int = 1) -> Tensor:
@@ -110,7 +108,8 @@ class _Drawn:
         return {name: (chosen == place).to(self._block.dtype) for place, name in enumerate(names)}
 
 
-def _shaped(drawn: _Drawn, kind: dict[str, Tensor]) -> ProceduralGalaxies:
+def shaped(drawn: Drawn, kind: Mapping[str, Tensor]) -> ProceduralGalaxies:
+    """Galaxies of given kinds, not normalised; for each of `KINDS` 1 where a galaxy is of it, else 0, (batch, 1)."""
     elliptical, lenticular, irregular = kind["elliptical"], kind["lenticular"], kind["irregular"]
     spiral, barred = kind["spiral"] + kind["barred"], kind["barred"]
     discs = 1 - elliptical
@@ -171,7 +170,7 @@ def _shaped(drawn: _Drawn, kind: dict[str, Tensor]) -> ProceduralGalaxies:
     )
 
 
-def _knots(drawn: _Drawn, irregular, arm_number, winding, arm_phase, arm_start) -> tuple[Tensor, ...]:
+def _knots(drawn: Drawn, irregular, arm_number, winding, arm_phase, arm_start) -> tuple[Tensor, ...]:
     """Places in the plane, sizes and shares of the knots: most in the arms, those of irregulars anywhere."""
     radius = arm_start * 0.7 + 0.75 * (drawn.uniform(columns=_KNOTS) + drawn.uniform(columns=_KNOTS))
     which = torch.floor(drawn.uniform(columns=_KNOTS) * arm_number)

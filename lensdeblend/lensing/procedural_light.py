@@ -125,7 +125,7 @@ class ProceduralGalaxies:
 
     def __getitem__(self, index) -> ProceduralGalaxies:
         """Some of the galaxies, by slice, mask or tensor of indices."""
-        return ProceduralGalaxies(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
+        return type(self)(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
     def brightness(self, x: Tensor, y: Tensor) -> Tensor:
         """Flux per square half-light radius at positions in half-light radii from the centre; total flux 1.

@@ -1,0 +1,116 @@
+r"""The factor that makes a given Sérsic profile the closest one to a galaxy that is composed of parts.
+
+A galaxy :math:`P(u)` in the frame where the profile :math:`S_n` is round and of half-light radius 1 is multiplied by
+
+.. math::
+
+    e^{-\sum_k a_k b_k(u)}, \qquad b_k = \partial \ln S_n / \partial \theta_k
+
+for amplitude, place, size, both ellipticities and index, with the :math:`a_k` for which no small change of any of the
+:math:`\theta_k` brings :math:`S_n` closer in least squares:
+
+.. math::
+
+    \int S_n\, b_k \left(P e^{-\sum_j a_j b_j} - S_n\right) d^2u = 0 .
+
+This is `lensdeblend.lensing.closest_profile` for light that is known at points instead of a departure on squeezed
+coordinates, so that what is sharp stays so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lensdeblend.lensing.sersic import sersic, sersic_b
+
+__all__ = ["CORE", "ProfileFrame", "profile_frame"]
+
+# Half-light radii: nearer to the middle, slopes are flat; farther out, and where the profile has fallen by so many powers
+# of e, they are what they are there.
+_FLAT, _FARTHEST, _FALLEN = 0.1, 3.0, 3.0
+#: Within this radius light counts as a whole, as it would in a pixel.
+CORE = 0.15
+_SLOPE_STEP = 1e-3
+_ROUNDS, _MOST, _RIDGE = 8, 1.0, 1e-9
+
+
+@dataclass(frozen=True)
+class ProfileFrame:
+    """Slopes of the logarithm of Sérsic profiles (batch,) at points of the frame in which they are round.
+
+    ``cos``, ``sin``: of the direction. ``falling``: by the logarithm of the size. ``nearer``: ``falling`` over the radius.
+    ``by_index``: by the logarithm of the index. All (batch, points).
+    """
+
+    cos: Tensor
+    sin: Tensor
+    falling: Tensor
+    nearer: Tensor
+    by_index: Tensor
+
+    def log_factor(self, coefficients: Tensor) -> Tensor:
+        """Logarithm of what a galaxy is multiplied by, (batch, points), for ``coefficients`` (batch, 7)."""
+        level, along, across, size, plus, cross, index = (-coefficients).unsqueeze(-1).unbind(1)
+        place = torch.addcmul(along * self.cos, across, self.sin)
+        twice = torch.addcmul(plus * (self.cos.square() - self.sin.square()), 2 * cross * self.cos, self.sin)
+        total = torch.addcmul(level + index * self.by_index, self.falling, size + twice)
+        return torch.addcmul(total, self.nearer, place)
+
+    def coefficients(self, n: Tensor, u: Tensor, v: Tensor, light: Tensor, area: Tensor) -> Tensor:
+        """The coefficients (batch, 7) that leave the profile of index ``n`` (batch,) the closest to the ``light``.
+
+        Parameters
+        ----------
+        n : Tensor
+        u, v : Tensor
+            (batch, points), where the slopes are.
+        light : Tensor
+            (batch, points), the flux that each point stands for.
+        area : Tensor
+            Likewise, what part of the frame it stands for: 0 for what is compact.
+        """
+        profile, core = _profile(n, u, v).double(), (u * u + v * v < CORE**2)[:, None]
+        slopes = torch.stack([
+            torch.ones_like(self.cos), self.nearer * self.cos, self.nearer * self.sin, self.falling,
+            self.falling * (self.cos.square() - self.sin.square()), 2 * self.falling * self.cos * self.sin, self.by_index,
+        ], 1).double()
+        # Light in the core counts as a whole, as it would in a pixel.
+        within = (profile * area)[:, None] * core
+        whole = within.sum(-1, keepdim=True)
+        tested = torch.where(core, (slopes * within).sum(-1, keepdim=True) / whole, slopes)
+        mean = whole / (area[:, None] * core).sum(-1, keepdim=True)
+        tested = tested * torch.where(core, mean, profile[:, None])
+        aim = (tested @ (profile * area)[..., None])[..., 0]
+        found = slopes.new_zeros(slopes.shape[:2])
+        eye = torch.eye(slopes.shape[1], dtype=slopes.dtype, device=slopes.device)
+        for _ in range(_ROUNDS):
+            weighted = tested * (light * (-(found[:, None] @ slopes)[:, 0]).exp())[:, None]
+            score = weighted.sum(-1) - aim
+            bend = weighted @ slopes.transpose(1, 2)
+            bend = bend + _RIDGE * bend.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] * eye
+            step = torch.linalg.solve(bend, score)
+            found = found + step * (_MOST / step.abs().amax(1, keepdim=True)).clamp_max(1)
+        return found.to(self.cos.dtype)
+
+
+def profile_frame(n: Tensor, u: Tensor, v: Tensor) -> ProfileFrame:
+    """Slopes of the profiles of index ``n`` (batch,) at ``u``, ``v`` (batch, points)."""
+    r2 = torch.addcmul(torch.addcmul(torch.full_like(u, _FLAT**2), u, u), v, v)
+    inverse = r2.rsqrt()
+    index, b = n[:, None], sersic_b(n)[:, None]
+    near = torch.minimum(r2, (1 + _FALLEN / b) ** (2 * index)).clamp_max(_FARTHEST**2)
+    slope = (sersic_b(index * math.exp(_SLOPE_STEP)) - b) / _SLOPE_STEP
+    log_r = 0.5 * near.log()
+    power = (log_r / index).exp()
+    falling = (b / index) * power
+    by_index = torch.addcmul(slope - slope * power, falling, log_r)
+    return ProfileFrame(u * inverse, v * inverse, falling, falling * near.rsqrt(), by_index)
+
+
+def _profile(n: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    one, zero = torch.ones_like(n)[:, None], torch.zeros_like(n)[:, None]
+    return sersic(torch.sqrt(u * u + v * v), zero, one, n[:, None], zero, zero, zero, zero)
