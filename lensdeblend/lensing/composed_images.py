@@ -27,7 +27,7 @@ from lensdeblend.lensing.profile_correction import CORE, profile_frame
 __all__ = ["ComposedShapes", "composed_images", "composed_shapes"]
 
 # Rings of the integrals over a galaxy: from, to, how many, and points along each.
-_RINGS = ((0.0005, CORE, 19, 8), (CORE, 0.3, 5, 12), (0.3, 3.0, 19, 20), (3.0, 15.0, 8, 12))
+_RINGS = ((0.0005, CORE, 16, 6), (CORE, 0.3, 5, 12), (0.3, 3.0, 18, 20), (3.0, 15.0, 7, 12))
 _CACHED_POINTS = 2**17
 # Pixels from the middle that are divided, and into how many a side.
 _MIDDLE, _DIVIDED = 2.0, 6
@@ -57,7 +57,7 @@ def composed_shapes(galaxies: ComposedGalaxies, n: Tensor, weights: Tensor, redd
         (bands,), of the optical depth.
     """
     u, v, area = (part.to(n) for part in _nodes())
-    rows = max(1, _CACHED_POINTS // len(u))
+    rows = max(1, _CACHED_POINTS // (2 * len(u)))
     pieces = [
         _shaped(galaxies[i:i + rows], n[i:i + rows], weights, reddening, u, v, area) for i in range(0, len(n), rows)
     ]
@@ -80,14 +80,15 @@ def composed_images(
     side : int
         Pixels.
     """
-    rows = max(1, _CACHED_POINTS // side**2)
-    pieces = []
-    for i in range(0, len(n), rows):
-        some = slice(i, i + rows)
+    images = n.new_empty(len(n), len(weights), side, side)
+    # Galaxies of like parts together.
+    has = [(strength != 0).any(1).int() for strength in (galaxies.disc, galaxies.arms, galaxies.patch_depth)]
+    order = (4 * has[0] + 2 * has[1] + has[2]).argsort(stable=True)
+    for some in order.split(max(1, _CACHED_POINTS // side**2)):
         shape = ComposedShapes(shapes.coefficients[some], shapes.flux[some])
         place = _Place(radius[some], e1[some], e2[some], side)
-        pieces.append(_drawn(galaxies[some], shape, n[some], place, weights, reddening))
-    return torch.cat(pieces)
+        images[some] = _drawn(galaxies[some], shape, n[some], place, weights, reddening)
+    return images
 
 
 class _Place:
@@ -138,10 +139,11 @@ def _shaped(
     old, disc, young = (part * area for part in (parts.old, parts.disc, parts.young))
     young[:, count:] = galaxies.knot_flux.repeat_interleave(4, 1) / 4
     parts = Parts(old, disc, young, parts.depth)
-    coefficients = frame.coefficients(n, u, v, _seen(parts, weights[0], -reddening[0] * parts.depth), area)
+    coefficients = frame.coefficients(n, u, v, _weighed(parts, weights[0]) * (-reddening[0] * parts.depth).exp(), area)
     factor = frame.log_factor(coefficients)
     flux = [
-        _seen(parts, weight, factor - red * parts.depth).sum(1) for weight, red in zip(weights, reddening)
+        (_weighed(parts, weight) * (factor - red * parts.depth).exp()).sum(1)
+        for weight, red in zip(weights, reddening)
     ]
     return coefficients, torch.stack(flux, 1)
 
@@ -154,45 +156,53 @@ def _spread_knots(galaxies: ComposedGalaxies) -> Tensor:
     return torch.stack(galaxies.knot_places())[..., None] + offsets
 
 
-def _seen(parts: Parts, weight: Tensor, exponent: Tensor) -> Tensor:
-    light = torch.addcmul(torch.addcmul(weight[0] * parts.old, weight[1], parts.disc), weight[2], parts.young)
-    return light * exponent.exp()
+def _weighed(parts: Parts, weight: Tensor) -> Tensor:
+    return torch.addcmul(torch.addcmul(weight[0] * parts.old, weight[1], parts.disc), weight[2], parts.young)
 
 
 def _drawn(
     galaxies: ComposedGalaxies, shapes: ComposedShapes, n: Tensor, place: _Place, weights: Tensor, reddening: Tensor
 ) -> Tensor:
-    steps = torch.arange(place.side, dtype=n.dtype, device=n.device) - place.center
-    middle = torch.nonzero(steps.abs() < _MIDDLE)[:, 0]
-    first, last = int(middle[0]), int(middle[-1]) + 1
-    cells = (torch.arange(_DIVIDED, dtype=n.dtype, device=n.device) + 0.5) / _DIVIDED - 0.5
-    fine = (steps[middle, None] + cells).flatten()
-    parts, factor = _on_grid(galaxies, shapes, n, place, steps)
-    fine_parts, fine_factor = _on_grid(galaxies, shapes, n, place, fine)
-    knots = _knots(galaxies, place, steps)
+    grid, side = _Grid(place.side, n), place.side
+    u, v = place.plane(grid.x, grid.y)
+    parts = galaxies.parts(u, v, _SOFT * grid.cell / place.radius)
+    factor = profile_frame(n, u, v).log_factor(shapes.coefficients)
+    knots = _knots(galaxies, place, grid.steps) if bool(galaxies.knot_flux.any()) else None
     images = []
     for band, (weight, red) in enumerate(zip(weights, reddening)):
-        exponent = factor - red * parts.depth
-        dimming = exponent.exp()
-        light = torch.addcmul(torch.addcmul(weight[0] * parts.old, weight[1], parts.disc), weight[2], parts.young)
-        light = (light * dimming).unflatten(1, (place.side, place.side))
-        light[:, 1:-1, 1:-1] += _curvature(light) / 24
-        block = _seen(fine_parts, weight, fine_factor - red * fine_parts.depth)
-        block = block.unflatten(1, (len(middle), _DIVIDED, len(middle), _DIVIDED)).mean((2, 4))
-        light[:, first:last, first:last] = block
-        light = light.clamp_min(0) / (place.radius**2)[..., None]
-        light = torch.addcmul(light, weight[2] * knots, dimming.unflatten(1, (place.side, place.side)))
+        dimming = torch.addcmul(factor, parts.depth, -red).exp_()
+        light = grid.averaged(_weighed(parts, weight) * dimming) / (place.radius**2)[..., None]
+        if knots is not None:
+            light = torch.addcmul(light, weight[2] * knots, dimming[:, :side**2].unflatten(1, (side, side)))
         images.append(light / shapes.flux[:, band, None, None])
     return torch.stack(images, 1)
 
 
-def _on_grid(
-    galaxies: ComposedGalaxies, shapes: ComposedShapes, n: Tensor, place: _Place, steps: Tensor
-) -> tuple[Parts, Tensor]:
-    y, x = (part.reshape(1, -1) for part in torch.meshgrid(steps, steps, indexing="ij"))
-    u, v = place.plane(x, y)
-    parts = galaxies.parts(u, v, _SOFT * (steps[1] - steps[0]) / place.radius)
-    return parts, profile_frame(n, u, v).log_factor(shapes.coefficients)
+class _Grid:
+    """The pixels of a square image, and after them the cells into which those in the middle are divided.
+
+    ``x``, ``y`` (points,) from the centre and the side of each ``cell``; ``steps`` (side,) of the pixels.
+    """
+
+    def __init__(self, side: int, like: Tensor):
+        self.side, self.steps = side, torch.arange(side, dtype=like.dtype, device=like.device) - (side - 1) / 2
+        middle = torch.nonzero(self.steps.abs() < _MIDDLE)[:, 0]
+        self._first, self._last = int(middle[0]), int(middle[-1]) + 1
+        cells = (torch.arange(_DIVIDED, dtype=like.dtype, device=like.device) + 0.5) / _DIVIDED - 0.5
+        lines = self.steps, (self.steps[middle, None] + cells).flatten()
+        points = [torch.meshgrid(line, line, indexing="ij") for line in lines]
+        self.y, self.x = (torch.cat([part.flatten() for part in axis]) for axis in zip(*points))
+        self.cell = torch.where(torch.arange(len(self.x), device=like.device) < side**2, 1.0, 1 / _DIVIDED).to(like)
+
+    def averaged(self, light: Tensor) -> Tensor:
+        """Light at the points (batch, points) as means over pixels (batch, side, side)."""
+        pixels, fine = light[:, :self.side**2].unflatten(1, (self.side, self.side)), light[:, self.side**2:]
+        means = pixels.clone()
+        means[:, 1:-1, 1:-1].add_(_curvature(pixels), alpha=1 / 24).clamp_min_(0)
+        near = self._last - self._first
+        block = fine.unflatten(1, (near, _DIVIDED, near, _DIVIDED)).mean((2, 4))
+        means[:, self._first:self._last, self._first:self._last] = block
+        return means
 
 
 def _curvature(images: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lensdeblend.lensing.sersic import sersic
 
-__all__ = ["ProceduralGalaxies"]
+__all__ = ["ProceduralGalaxies", "bump"]
 
 # The plane's own unit is near the half-light radius; light ends this many of them from the centre.
 _EDGE = 8.0
@@ -172,7 +172,7 @@ class ProceduralGalaxies:
             size2 = self.knot_size[:, k:k + 1] ** 2
             light = torch.addcmul(
                 light, self.knot_flux[:, k:k + 1] * (5 / (8 * math.pi)) / size2,
-                _bump(u, v, self.knot_x[:, k:k + 1], self.knot_y[:, k:k + 1], size2),
+                bump(u, v, self.knot_x[:, k:k + 1], self.knot_y[:, k:k + 1], size2),
             )
         return light * torch.exp(-self._optical_depth(u, v, phase, rise)) * (taper * taper)
 
@@ -208,15 +208,17 @@ class ProceduralGalaxies:
     def _optical_depth(self, u: Tensor, v: Tensor, phase: Tensor, rise: Tensor) -> Tensor:
         edge = torch.exp(6 * torch.cos(phase + self.dust_offset) - 6)
         depth = self.arm_dust * edge * rise
-        stretched = u * (self.lane_width / _LANE_LENGTH)
-        lane = _bump(stretched, v, torch.zeros_like(self.scale), self.lane_offset, self.lane_width**2)
-        depth = torch.addcmul(depth, self.lane_depth, lane)
+        depth = torch.addcmul(depth, self.lane_depth, self._lane(u, v))
         for k in range(self.patch_depth.shape[1]):
-            cloud = _bump(
+            cloud = bump(
                 u, v, self.patch_x[:, k:k + 1], self.patch_y[:, k:k + 1], self.patch_size[:, k:k + 1] ** 2
             )
             depth = torch.addcmul(depth, self.patch_depth[:, k:k + 1], cloud)
         return depth
+
+    def _lane(self, u: Tensor, v: Tensor) -> Tensor:
+        stretched = u * (self.lane_width / _LANE_LENGTH)
+        return bump(stretched, v, torch.zeros_like(self.scale), self.lane_offset, self.lane_width**2)
 
     def normalised(self, radii: int = 96, angles: int = 80) -> ProceduralGalaxies:
         """Half-light radius and flux measured, and made 1.
@@ -243,7 +245,8 @@ class ProceduralGalaxies:
         return replace(self, scale=half, amplitude=half**2 / flux)
 
 
-def _bump(u: Tensor, v: Tensor, center_u: Tensor, center_v: Tensor, size2: Tensor) -> Tensor:
+def bump(u: Tensor, v: Tensor, center_u: Tensor, center_v: Tensor, size2: Tensor) -> Tensor:
+    """A Gaussian but for its end, of height 1 and variance ``size2``."""
     du, dv = u - center_u, v - center_v
     inside = torch.clamp(torch.addcmul(torch.ones_like(size2), torch.addcmul(du * du, dv, dv), -0.125 / size2), min=0)
     inside = inside * inside

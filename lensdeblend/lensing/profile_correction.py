@@ -35,7 +35,7 @@ _FLAT, _FARTHEST, _FALLEN = 0.1, 3.0, 3.0
 #: Within this radius light counts as a whole, as it would in a pixel.
 CORE = 0.15
 _SLOPE_STEP = 1e-3
-_ROUNDS, _MOST, _RIDGE = 8, 1.0, 1e-9
+_ROUNDS, _MOST, _CLOSE, _RIDGE = 12, 1.0, 3e-3, 1e-9
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,27 @@ class ProfileFrame:
         mean = whole / (area[:, None] * core).sum(-1, keepdim=True)
         tested = tested * torch.where(core, mean, profile[:, None])
         aim = (tested @ (profile * area)[..., None])[..., 0]
-        found = slopes.new_zeros(slopes.shape[:2])
-        eye = torch.eye(slopes.shape[1], dtype=slopes.dtype, device=slopes.device)
-        for _ in range(_ROUNDS):
-            weighted = tested * (light * (-(found[:, None] @ slopes)[:, 0]).exp())[:, None]
-            score = weighted.sum(-1) - aim
-            bend = weighted @ slopes.transpose(1, 2)
-            bend = bend + _RIDGE * bend.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] * eye
-            step = torch.linalg.solve(bend, score)
-            found = found + step * (_MOST / step.abs().amax(1, keepdim=True)).clamp_max(1)
-        return found.to(self.cos.dtype)
+        return _newton(slopes, tested, light, aim).to(self.cos.dtype)
+
+
+def _newton(slopes: Tensor, tested: Tensor, light: Tensor, aim: Tensor) -> Tensor:
+    found, going = torch.zeros_like(aim), torch.arange(len(aim), device=aim.device)
+    flipped, ridge = slopes.transpose(1, 2).contiguous(), _RIDGE * torch.eye(aim.shape[1]).to(aim)
+    for _ in range(_ROUNDS):
+        weighted = tested * (light * (-(found[going, None] @ slopes)[:, 0]).exp())[:, None]
+        bend = weighted @ flipped
+        bend = bend + ridge * bend.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+        step = torch.linalg.solve(bend, weighted.sum(-1) - aim)
+        most = step.abs().amax(1)
+        found[going] += step * (_MOST / most).clamp_max(1)[:, None]
+        left = most > _CLOSE
+        if not bool(left.any()):
+            break
+        if bool(left.sum() <= len(left) // 2):
+            going, slopes, flipped, tested, light, aim = (
+                part[left] for part in (going, slopes, flipped, tested, light, aim)
+            )
+    return found
 
 
 def profile_frame(n: Tensor, u: Tensor, v: Tensor) -> ProfileFrame:
