@@ -147,6 +147,13 @@ def lensdeblend_generators():
         reference="2021MNRAS.504.5543L",
     )
     yield Method(
+        name="procedural",
+        target="lensdeblend.generators.procedural:Procedural",
+        summary="Bulge, disc, bar, arms, ring, knots and dust, each with its colour; sized and shaped as wished",
+        requires=("torch", "galsim"),
+        reference="1998MNRAS.299..685S",
+    )
+    yield Method(
         name="sersic",
         target="lensdeblend.generators.sersic:Sersic",
         summary="Sérsic profiles drawn by GalSim, what is not wished from a fit to COSMOS",
