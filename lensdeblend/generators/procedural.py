@@ -45,7 +45,7 @@ from lensdeblend.wavelengths import reddest_first
 __all__ = ["PARAMETERS", "Procedural"]
 
 # What of the parts follows from the wishes.
-_WISHED = ("scale", "amplitude", "axis_ratio", "cos_angle", "sin_angle")
+_WISHED = ("scale", "amplitude", "axis_ratio", "cos_angle", "sin_angle", "bulge_e2")
 #: Columns of the catalogue that say what a galaxy is composed of, those of `~lensdeblend.lensing.composed`.
 PARAMETERS = tuple(field.name for field in fields(ComposedGalaxies) if field.name not in _WISHED)
 
@@ -144,10 +144,10 @@ class Procedural(Generator):
             ellipticity = np.hypot(galaxies.e1, galaxies.e2)
             parts, kind = draw_composed(self._tensor(galaxies.n), self._tensor(ellipticity), seeded, mix=mix)
             shapes = self._shapes(galaxies, parts)
-        scatter = _COLOUR_SCATTER * for_colours.standard_normal((n, len(self._colours)))
-        colours = np.stack([known.get(name, drawn) for name, drawn in zip(
-            self._colours, (self._own_colours(shapes) + scatter).T
-        )], 1) if self._colours else scatter
+        scatter = _COLOUR_SCATTER * for_colours.standard_normal((n, 1))
+        colours = self._own_colours(shapes) + scatter
+        for place, name in enumerate(self._colours):
+            colours[:, place] = known.get(name, colours[:, place])
         outside = np.broadcast_to(COSMOS.outside(profile), n) | self._unusual(colours)
         tell_outside(outside, self.outside)
         return self._generation(galaxies, parts, shapes, np.array(list(KINDS))[kind.cpu()], colours, outside)
@@ -171,7 +171,7 @@ class Procedural(Generator):
         _check_indices(galaxies.n)
         ellipticity = np.hypot(galaxies.e1, galaxies.e2)
         one = np.ones(len(ellipticity))
-        columns |= dict(zip(_WISHED, (one, one, (1 - ellipticity) / (1 + ellipticity), one, 0 * one)))
+        columns |= dict(zip(_WISHED, (one, one, (1 - ellipticity) / (1 + ellipticity), one, 0 * one, 0 * one)))
         parts = ComposedGalaxies(**{
             field.name: self._tensor(columns[field.name].reshape(len(one), -1)) for field in fields(ComposedGalaxies)
         })

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from lensdeblend.lensing.procedural import KINDS, Drawn, shaped
 from lensdeblend.lensing.procedural_light import ProceduralGalaxies, bump
-from lensdeblend.lensing.sersic import elliptical_radius2, sersic, sersic_b
+from lensdeblend.lensing.sersic import sersic_b
 
 __all__ = ["ComposedGalaxies", "Parts", "draw_composed"]
 
@@ -81,22 +81,22 @@ class ComposedGalaxies(ProceduralGalaxies):
         if _any(self.bar):
             old = old + self._bar(u, v)
         r2 = torch.addcmul(u * u, v, v).add_(_SOFTENING2)
+        log_r2 = r2.log()
         if _any(self.disc):
-            disc = self._smooth(u, v, r2) * taper
+            disc = self._smooth(u, v, r2, log_r2).mul_(taper)
         if _any(self.ring):
             young = self._ring(r2)
         if _any(self.arms):
-            phase = self._arm_phase(u, v, r2)
+            phase = self._arm_phase(u, v, log_r2)
             rise = r2 / torch.addcmul(r2 + self.arm_start**2, r2, r2, value=_FADING)
             sharpness = self.arm_sharpness
-            in_arms = torch.exp(sharpness * torch.cos(phase) - (sharpness + torch.special.i0e(sharpness).log()))
-            arms = disc * (self.arms * rise)
-            in_arms = arms * in_arms
-            disc = torch.add(disc - arms, in_arms, alpha=1 - _YOUNG)
+            across = (sharpness * torch.cos(phase)).sub_(sharpness + torch.special.i0e(sharpness).log()).exp_()
+            arms = (self.arms * rise).mul_(disc)
+            in_arms = across.mul_(arms)
+            disc = disc.sub_(arms).add_(in_arms, alpha=1 - _YOUNG)
             young = torch.add(young, in_arms, alpha=_YOUNG)
             if _any(self.arm_dust):
-                edge = torch.exp(6 * torch.cos(phase + self.dust_offset) - 6)
-                depth = self.arm_dust * edge * rise
+                depth = (phase + self.dust_offset).cos_().sub_(1).mul_(6).exp_().mul_(rise).mul_(self.arm_dust)
         return Parts(old=old * taper, disc=disc, young=young, depth=self._other_dust(u, v, depth))
 
     def knot_places(self) -> tuple[Tensor, Tensor]:
@@ -108,18 +108,16 @@ class ComposedGalaxies(ProceduralGalaxies):
         return u, v
 
     def _bulge(self, u: Tensor, v: Tensor, softening: Tensor | float) -> Tensor:
-        zero = torch.zeros_like(self.bulge)
-        r = torch.sqrt(elliptical_radius2(u, v, self.bulge_e1, self.bulge_e2) + softening**2)
-        return self.bulge * sersic(r, zero, self.bulge_radius, self.bulge_n, zero, zero, zero, zero)
+        ratio, b = (1 - self.bulge_e1) / (1 + self.bulge_e1), sersic_b(self.bulge_n)
+        r2 = torch.addcmul(ratio * u * u, v / ratio, v).add_(softening**2)
+        return _sersic(self.bulge, r2.log_(), self.bulge_radius / b**self.bulge_n, self.bulge_n)
 
-    def _smooth(self, u: Tensor, v: Tensor, r2: Tensor) -> Tensor:
-        norm = 2 * math.pi * self.disc_n * self.disc_scale**2 * torch.lgamma(2 * self.disc_n).exp()
-        fall = torch.addcmul(-self.disc_scale.log() / self.disc_n, r2.log(), 0.5 / self.disc_n).exp_()
-        light = torch.addcmul((self.disc / norm).log(), fall, -torch.ones_like(norm)).exp_()
+    def _smooth(self, u: Tensor, v: Tensor, r2: Tensor, log_r2: Tensor) -> Tensor:
+        light = _sersic(self.disc, log_r2, self.disc_scale, self.disc_n)
         if not _any(self.lopsided_x):
             return light
-        side = torch.addcmul(self.lopsided_x * u, self.lopsided_y, v) * torch.rsqrt(r2 + self.disc_scale**2)
-        return torch.addcmul(light, light, side)
+        side = torch.addcmul(self.lopsided_x * u, self.lopsided_y, v).mul_(torch.rsqrt(r2 + self.disc_scale**2))
+        return light.addcmul_(light, side)
 
     def _ring(self, r2: Tensor) -> Tensor:
         per_area = self.ring / ((2 * math.pi) ** 1.5 * self.ring_radius * self.ring_width)
@@ -135,6 +133,13 @@ class ComposedGalaxies(ProceduralGalaxies):
                 cloud = bump(u, v, self.patch_x[:, one], self.patch_y[:, one], self.patch_size[:, one] ** 2)
                 depth = torch.addcmul(depth, self.patch_depth[:, one], cloud)
         return depth
+
+
+def _sersic(flux: Tensor, log_r2: Tensor, scale: Tensor, n: Tensor) -> Tensor:
+    """That has fallen by e at ``scale``."""
+    level = (flux / (2 * math.pi * n * scale**2)).log() - torch.lgamma(2 * n)
+    fall = torch.addcmul(-scale.log() / n, log_r2, 0.5 / n).exp_()
+    return torch.sub(level, fall).exp_()
 
 
 def _any(strength: Tensor) -> bool:
@@ -223,7 +228,10 @@ def _suited(
         "bar": bar, "knot_flux": rest * base.knot_flux, "arms": base.arms * seen, "ring": ring,
         "knot_x": base.knot_x * reach, "knot_y": base.knot_y * reach,
         "ring_radius": ring_radius, "ring_width": ring_radius * drawn.uniform(0.08, 0.2),
-        "lane_depth": base.lane_depth / (n / 1.2).clamp_min(1), "lane_width": base.lane_width * torch.sqrt(base.axis_ratio / axis_ratio),
+        "warp": base.warp * (1 - 0.7 * kind["lenticular"]),
+        # A lane is a disc of dust seen from the side.
+        "lane_depth": base.lane_depth * ((0.75 - axis_ratio) / 0.3).clamp(0, 1) / (n / 1.2).clamp_min(1),
+        "lane_width": base.lane_width * torch.sqrt(base.axis_ratio / axis_ratio),
     })
 
 

@@ -27,7 +27,8 @@ from lensdeblend.lensing.profile_correction import CORE, profile_frame
 __all__ = ["ComposedShapes", "composed_images", "composed_shapes"]
 
 # Rings of the integrals over a galaxy: from, to, how many, and points along each.
-_RINGS = ((0.0005, CORE, 16, 6), (CORE, 0.3, 5, 12), (0.3, 3.0, 18, 20), (3.0, 15.0, 7, 12))
+_RINGS = ((0.0005, CORE, 12, 4), (CORE, 0.3, 4, 12), (0.3, 3.0, 18, 18), (3.0, 15.0, 6, 10))
+_IN_CORE = _RINGS[0][2] * _RINGS[0][3]
 _CACHED_POINTS = 2**17
 # Pixels from the middle that are divided, and into how many a side.
 _MIDDLE, _DIVIDED = 2.0, 6
@@ -134,12 +135,13 @@ def _shaped(
     knot_u, knot_v = (part.flatten(1) for part in _spread_knots(galaxies))
     count = len(u)
     u, v = (torch.cat([one.expand(len(n), -1), knots], 1) for one, knots in ((u, knot_u), (v, knot_v)))
-    area = torch.cat([area.expand(len(n), -1), torch.zeros_like(knot_u)], 1)
+    area = torch.cat([area, torch.zeros_like(knot_u[0])])
     parts, frame = galaxies.parts(u, v), profile_frame(n, u, v)
     old, disc, young = (part * area for part in (parts.old, parts.disc, parts.young))
     young[:, count:] = galaxies.knot_flux.repeat_interleave(4, 1) / 4
     parts = Parts(old, disc, young, parts.depth)
-    coefficients = frame.coefficients(n, u, v, _weighed(parts, weights[0]) * (-reddening[0] * parts.depth).exp(), area)
+    light = _weighed(parts, weights[0]) * (-reddening[0] * parts.depth).exp()
+    coefficients = frame.coefficients(n, u, v, light, area, _IN_CORE)
     factor = frame.log_factor(coefficients)
     flux = [
         (_weighed(parts, weight) * (factor - red * parts.depth).exp()).sum(1)

@@ -35,7 +35,7 @@ _FLAT, _FARTHEST, _FALLEN = 0.1, 3.0, 3.0
 #: Within this radius light counts as a whole, as it would in a pixel.
 CORE = 0.15
 _SLOPE_STEP = 1e-3
-_ROUNDS, _MOST, _CLOSE, _RIDGE = 12, 1.0, 3e-3, 1e-9
+_ROUNDS, _MOST, _CLOSE, _RIDGE = 12, 1.0, 0.02, 1e-9
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ class ProfileFrame:
         """Logarithm of what a galaxy is multiplied by, (batch, points), for ``coefficients`` (batch, 7)."""
         level, along, across, size, plus, cross, index = (-coefficients).unsqueeze(-1).unbind(1)
         place = torch.addcmul(along * self.cos, across, self.sin)
-        twice = torch.addcmul(plus * (self.cos.square() - self.sin.square()), 2 * cross * self.cos, self.sin)
-        total = torch.addcmul(level + index * self.by_index, self.falling, size + twice)
-        return torch.addcmul(total, self.nearer, place)
+        # plus (cos² - sin²) + 2 cross cos sin
+        shape = torch.addcmul(size, self.cos, torch.addcmul(plus * self.cos, 2 * cross, self.sin))
+        shape = shape.addcmul_(plus * self.sin, self.sin, value=-1)
+        total = torch.addcmul(level, index, self.by_index)
+        return total.addcmul_(self.falling, shape).addcmul_(self.nearer, place)
 
-    def coefficients(self, n: Tensor, u: Tensor, v: Tensor, light: Tensor, area: Tensor) -> Tensor:
+    def coefficients(self, n: Tensor, u: Tensor, v: Tensor, light: Tensor, area: Tensor, core: int) -> Tensor:
         """The coefficients (batch, 7) that leave the profile of index ``n`` (batch,) the closest to the ``light``.
 
         Parameters
@@ -71,21 +73,21 @@ class ProfileFrame:
         light : Tensor
             (batch, points), the flux that each point stands for.
         area : Tensor
-            Likewise, what part of the frame it stands for: 0 for what is compact.
+            (points,), what part of the frame it stands for: 0 for what is compact.
+        core : int
+            So many points, the first ones, make up the circle of radius `CORE`.
         """
-        profile, core = _profile(n, u, v).double(), (u * u + v * v < CORE**2)[:, None]
+        profile = _profile(n, u, v, (area == 0) * CORE)
         slopes = torch.stack([
             torch.ones_like(self.cos), self.nearer * self.cos, self.nearer * self.sin, self.falling,
-            self.falling * (self.cos.square() - self.sin.square()), 2 * self.falling * self.cos * self.sin, self.by_index,
+            self.falling * (self.cos.square() - self.sin.square()), 2 * self.falling * self.cos * self.sin,
+            self.by_index,
         ], 1).double()
+        tested = slopes * profile[:, None]
         # Light in the core counts as a whole, as it would in a pixel.
-        within = (profile * area)[:, None] * core
-        whole = within.sum(-1, keepdim=True)
-        tested = torch.where(core, (slopes * within).sum(-1, keepdim=True) / whole, slopes)
-        mean = whole / (area[:, None] * core).sum(-1, keepdim=True)
-        tested = tested * torch.where(core, mean, profile[:, None])
-        aim = (tested @ (profile * area)[..., None])[..., 0]
-        return _newton(slopes, tested, light, aim).to(self.cos.dtype)
+        tested[:, :, :core] = (tested[:, :, :core] @ area[:core].double() / area[:core].sum())[..., None]
+        aim = (tested @ (profile * area).double()[..., None])[..., 0]
+        return _newton(slopes, tested, light.double(), aim).to(self.cos.dtype)
 
 
 def _newton(slopes: Tensor, tested: Tensor, light: Tensor, aim: Tensor) -> Tensor:
@@ -110,18 +112,19 @@ def _newton(slopes: Tensor, tested: Tensor, light: Tensor, aim: Tensor) -> Tenso
 
 def profile_frame(n: Tensor, u: Tensor, v: Tensor) -> ProfileFrame:
     """Slopes of the profiles of index ``n`` (batch,) at ``u``, ``v`` (batch, points)."""
-    r2 = torch.addcmul(torch.addcmul(torch.full_like(u, _FLAT**2), u, u), v, v)
+    r2 = torch.addcmul(u * u, v, v).add_(_FLAT**2)
     inverse = r2.rsqrt()
     index, b = n[:, None], sersic_b(n)[:, None]
     near = torch.minimum(r2, (1 + _FALLEN / b) ** (2 * index)).clamp_max(_FARTHEST**2)
     slope = (sersic_b(index * math.exp(_SLOPE_STEP)) - b) / _SLOPE_STEP
-    log_r = 0.5 * near.log()
-    power = (log_r / index).exp()
+    log_r2 = near.log()
+    power = (log_r2 * (0.5 / index)).exp_()
     falling = (b / index) * power
-    by_index = torch.addcmul(slope - slope * power, falling, log_r)
-    return ProfileFrame(u * inverse, v * inverse, falling, falling * near.rsqrt(), by_index)
+    by_index = torch.addcmul(slope, slope, power, value=-1).addcmul_(falling, log_r2, value=0.5)
+    return ProfileFrame(u * inverse, v * inverse, falling, falling * near.rsqrt_(), by_index)
 
 
-def _profile(n: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def _profile(n: Tensor, u: Tensor, v: Tensor, nearest: Tensor) -> Tensor:
     one, zero = torch.ones_like(n)[:, None], torch.zeros_like(n)[:, None]
-    return sersic(torch.sqrt(u * u + v * v), zero, one, n[:, None], zero, zero, zero, zero)
+    r = torch.maximum(torch.sqrt(u * u + v * v), nearest)
+    return sersic(r, zero, one, n[:, None], zero, zero, zero, zero)
