@@ -203,9 +203,10 @@ def _suited(
     # The more concentrated, the more of the light is in a bulge.
     bulge = 0.75 * (1 - torch.exp(-(n - 1).clamp_min(0) / 2.2)) * drawn.uniform(0.8, 1.2)
     bulge = discs * (1 - irregular) * torch.maximum(bulge, 0.2 * base.bulge * (n > 0.8))
-    bulge_n = discs * (n * drawn.uniform(0.8, 1.2)).clamp(1.0, 5.0) + elliptical * n
+    bulge_n = discs * (n * drawn.uniform(0.6, 1.0)).clamp(1.0, 4.0) + elliptical * n
     bulge_radius = discs * drawn.log_uniform(0.14, 0.3) * (1 + 2.5 * bulge) + elliptical
-    bulge_e = discs * drawn.uniform(0.3, 0.7) * ellipticity + elliptical * ellipticity
+    flattening = drawn.uniform(0.3, 0.7) + 0.25 * ((n - 1) / 3).clamp(0, 1)
+    bulge_e = (discs * flattening + elliptical) * ellipticity
     # As seen in the plane of the disc, where what is rounder than it is longer across.
     bulge_e = (bulge_e - ellipticity) / (1 - bulge_e * ellipticity)
     rest = discs * (1 - bulge) + elliptical

@@ -33,7 +33,7 @@ __all__ = ["CORE", "ProfileFrame", "profile_frame"]
 # of e, they are what they are there.
 _FLAT, _FARTHEST, _FALLEN = 0.1, 3.0, 3.0
 #: Within this radius light counts as a whole, as it would in a pixel.
-CORE = 0.15
+CORE = 0.12
 _SLOPE_STEP = 1e-3
 _ROUNDS, _MOST, _CLOSE, _RIDGE = 12, 1.0, 0.02, 1e-9
 
