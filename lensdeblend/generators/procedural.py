@@ -206,7 +206,7 @@ class Procedural(Generator):
         return stamp_observation(self.pixel_scale, self.pixels, self.psf, self.zero_point)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.float32, device=chosen_device(self.device))
+        return torch.tensor(np.array(values, dtype=np.float32), device=chosen_device(self.device))
 
     def _spectra(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the parts and of the dust, relative to the reddest band."""

@@ -24,8 +24,6 @@ from lensdeblend.lensing.sersic import sersic_b
 
 __all__ = ["ComposedGalaxies", "Parts", "draw_composed"]
 
-# Half-light radii at which galaxies end.
-_EDGE = 16.0
 _SOFTENING2 = 1e-6
 # Of the light of arms.
 _YOUNG = 0.5
@@ -73,7 +71,6 @@ class ComposedGalaxies(ProceduralGalaxies):
 
         What none of the galaxies has takes no time.
         """
-        taper = torch.addcmul(u * u, v, v).mul_(-1 / _EDGE**2).add_(1).clamp_min_(0).square_()
         old = self._bulge(u, v, softening) if _any(self.bulge) else torch.zeros_like(u)
         disc = young = depth = torch.zeros_like(u)
         if _any(self.warp):
@@ -83,7 +80,7 @@ class ComposedGalaxies(ProceduralGalaxies):
         r2 = torch.addcmul(u * u, v, v).add_(_SOFTENING2)
         log_r2 = r2.log()
         if _any(self.disc):
-            disc = self._smooth(u, v, r2, log_r2).mul_(taper)
+            disc = self._smooth(u, v, r2, log_r2)
         if _any(self.ring):
             young = self._ring(r2)
         if _any(self.arms):
@@ -97,7 +94,7 @@ class ComposedGalaxies(ProceduralGalaxies):
             young = torch.add(young, in_arms, alpha=_YOUNG)
             if _any(self.arm_dust):
                 depth = (phase + self.dust_offset).cos_().sub_(1).mul_(6).exp_().mul_(rise).mul_(self.arm_dust)
-        return Parts(old=old * taper, disc=disc, young=young, depth=self._other_dust(u, v, depth))
+        return Parts(old=old, disc=disc, young=young, depth=self._other_dust(u, v, depth))
 
     def knot_places(self) -> tuple[Tensor, Tensor]:
         """Of the knots in the plane as it is before it is warped, (batch, knots)."""
@@ -180,8 +177,8 @@ def _likelihoods(n: Tensor, ellipticity: Tensor, mix: list[float] | None) -> Ten
     """Of each kind, (batch, kinds): early ones at high indices, ellipticals never flatter than E7."""
     late, early = 1 / (1 + (n / 2.6) ** 6), torch.sigmoid((n.log() - math.log(2.2)) / 0.15)
     suited = {
-        "elliptical": early * torch.sigmoid((0.42 - ellipticity) / 0.05),
-        "lenticular": 0.5 * torch.sigmoid((n.log() - math.log(1.5)) / 0.15),
+        "elliptical": early * torch.sigmoid((0.42 - ellipticity) / 0.025),
+        "lenticular": 0.5 * torch.sigmoid((n.log() - math.log(1.5)) / 0.12),
         "spiral": 0.6 * late, "barred": 0.35 * late, "irregular": 0.35 / (1 + (n / 1.1) ** 6),
     }
     likelihoods = torch.cat([suited[kind] for kind in KINDS], 1).clamp_min(_LEAST)

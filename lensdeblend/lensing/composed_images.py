@@ -27,7 +27,7 @@ from lensdeblend.lensing.profile_correction import CORE, profile_frame
 __all__ = ["ComposedShapes", "composed_images", "composed_shapes"]
 
 # Rings of the integrals over a galaxy: from, to, how many, and points along each.
-_RINGS = ((0.0005, CORE, 12, 4), (CORE, 0.3, 4, 12), (0.3, 3.0, 18, 18), (3.0, 15.0, 6, 10))
+_RINGS = ((0.0005, CORE, 12, 4), (CORE, 0.3, 4, 12), (0.3, 3.0, 18, 18), (3.0, 150.0, 10, 8))
 _IN_CORE = _RINGS[0][2] * _RINGS[0][3]
 _CACHED_POINTS = 2**17
 # Pixels from the middle that are divided, and into how many a side.
