@@ -94,7 +94,7 @@ class Procedural(Generator):
     >>> from lensdeblend.generators.procedural import Procedural
     >>> method = Procedural(pixels=64, bands=("g", "r"), mix={"barred": 1})
     >>> made = method.generate(2, {"radius": 0.25 * u.arcsec, "n": 1, "g-r": 0.7}, np.random.default_rng(1))
-    >>> made.images[0]["g"].data.shape, made.catalog["g-r"], list(made.catalog["kind"])
+    >>> made.images[0]["g"].data.shape, made.catalog["g-r"], made.catalog["kind"].tolist()
     ((64, 64), <Quantity [0.7, 0.7] mag>, ['barred', 'barred'])
 
     The same galaxies without their bars:
@@ -285,10 +285,9 @@ def _check_indices(n: np.ndarray) -> None:
 def _numbers(catalog: Table, name: str) -> np.ndarray:
     if name not in catalog.colnames:
         raise ValueError(f"the catalogue has no column {name!r}, from which galaxies are drawn again")
-    column = catalog[name]
-    unit = {"radius": u.arcsec, "flux": u.ct / u.s}.get(name)
-    column = column.to_value(unit) if unit is not None and hasattr(column, "to_value") else getattr(column, "value", column)
-    values = np.asarray(column, dtype=float)
+    unit = {"radius": u.arcsec, "flux": u.ct / u.s}.get(name, u.mag if "-" in name else u.dimensionless_unscaled)
+    values = u.Quantity(catalog[name], dtype=float)
+    values = values.value if values.unit == u.dimensionless_unscaled else values.to_value(unit)
     if not np.all(np.isfinite(values)):
         raise ValueError(f"the column {name!r} of the catalogue must have finite numbers only")
     return values

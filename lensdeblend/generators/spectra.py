@@ -1,8 +1,8 @@
 r"""The colours of a galaxy's parts: spectra of old stars, of a disc and of young stars, and what dust does to them.
 
 The spectra are those of an elliptical, an Sbc and an irregular galaxy by Coleman, Wu & Weedman 1980
-(1980ApJS...43..393C), as GalSim distributes them. A band is a box of a tenth of its wavelength to each side. The optical
-depth of dust goes as :math:`\lambda^{-0.7}` (Charlot & Fall 2000, 2000ApJ...539..718C).
+(1980ApJS...43..393C), as GalSim distributes them. A band is a box of a tenth of its wavelength to each side. The
+optical depth of dust goes as :math:`\lambda^{-0.7}` (Charlot & Fall 2000, 2000ApJ...539..718C).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def part_fluxes(bands: Sequence[str], redshift: float) -> np.ndarray:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from lensdeblend.generators.spectra import part_fluxes
     >>> (-2.5 * np.log10(part_fluxes(["r", "g"], 0.0)[1])).round(2)
     array([0.74, 0.47, 0.15])

@@ -83,8 +83,8 @@ def composed_images(
     """
     images = n.new_empty(len(n), len(weights), side, side)
     # Galaxies of like parts together.
-    has = [(strength != 0).any(1).int() for strength in (galaxies.disc, galaxies.arms, galaxies.patch_depth)]
-    order = (4 * has[0] + 2 * has[1] + has[2]).argsort(stable=True)
+    has = [(part != 0).any(1) for part in (galaxies.disc, galaxies.arms, galaxies.patch_depth, galaxies.ring)]
+    order = sum(2**k * one.long() for k, one in enumerate(reversed(has))).argsort(stable=True)
     for some in order.split(max(1, _CACHED_POINTS // side**2)):
         shape = ComposedShapes(shapes.coefficients[some], shapes.flux[some])
         place = _Place(radius[some], e1[some], e2[some], side)

@@ -29,8 +29,8 @@ from lensdeblend.lensing.sersic import sersic, sersic_b
 
 __all__ = ["CORE", "ProfileFrame", "profile_frame"]
 
-# Half-light radii: nearer to the middle, slopes are flat; farther out, and where the profile has fallen by so many powers
-# of e, they are what they are there.
+# Half-light radii: nearer to the middle, slopes are flat; farther out, and where the profile has fallen by so many
+# powers of e, they are what they are there.
 _FLAT, _FARTHEST, _FALLEN = 0.1, 3.0, 3.0
 #: Within this radius light counts as a whole, as it would in a pixel.
 CORE = 0.12
@@ -42,8 +42,8 @@ _ROUNDS, _MOST, _CLOSE, _RIDGE = 12, 1.0, 0.02, 1e-9
 class ProfileFrame:
     """Slopes of the logarithm of Sérsic profiles (batch,) at points of the frame in which they are round.
 
-    ``cos``, ``sin``: of the direction. ``falling``: by the logarithm of the size. ``nearer``: ``falling`` over the radius.
-    ``by_index``: by the logarithm of the index. All (batch, points).
+    ``cos``, ``sin``: of the direction. ``falling``: by the logarithm of the size. ``nearer``: ``falling`` over the
+    radius. ``by_index``: by the logarithm of the index. All (batch, points).
     """
 
     cos: Tensor
