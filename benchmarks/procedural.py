@@ -2,8 +2,8 @@
 
     python benchmarks/procedural.py --seed 1
 
-Numbers a second are of one thread, in batches of 512 stamps of 64x64 pixels; those of ``sersic`` (GalSim's profiles) and
-of the brightness that training draws (``lensdeblend.lensing.procedural``) stand beside them, from the same run.
+Numbers a second are of one thread, in batches of 512 stamps of 64x64 pixels; those of ``sersic`` (GalSim's profiles)
+and of the brightness that training draws (``lensdeblend.lensing.procedural``) stand beside them, from the same run.
 """
 
 from __future__ import annotations

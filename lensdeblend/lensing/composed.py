@@ -84,7 +84,7 @@ class ComposedGalaxies(ProceduralGalaxies):
         if _any(self.ring):
             young = self._ring(r2)
         if _any(self.arms):
-            phase = self._arm_phase(u, v, log_r2)
+            phase = self._wound(u, v, log_r2)
             rise = r2 / torch.addcmul(r2 + self.arm_start**2, r2, r2, value=_FADING)
             sharpness = self.arm_sharpness
             across = (sharpness * torch.cos(phase)).sub_(sharpness + torch.special.i0e(sharpness).log()).exp_()

@@ -164,7 +164,7 @@ class ProceduralGalaxies:
         taper = torch.clamp(1 - (u * u + v * v) / _EDGE**2, min=0)
         u, v = self._warped(u, v)
         r2 = torch.addcmul(u * u, v, v) + _SOFTENING2
-        phase, rise = self._arm_phase(u, v, torch.log(r2)), r2 / (r2 + self.arm_start**2 + _FADING * r2 * r2)
+        phase, rise = self._arm_phase(u, v, r2), r2 / (r2 + self.arm_start**2 + _FADING * r2 * r2)
         zero = torch.zeros_like(self.scale)
         light = self.bulge * sersic(x, y, self.bulge_radius, self.bulge_n, self.bulge_e1, self.bulge_e2, zero, zero)
         light = light + self._disc(u, v, r2, phase, rise) + self._bar(u, v)
@@ -182,7 +182,10 @@ class ProceduralGalaxies:
             torch.addcmul(v, self.warp, torch.sin(torch.addcmul(self.warp_phase2, self.warp_wave, u))),
         )
 
-    def _arm_phase(self, u: Tensor, v: Tensor, log_r2: Tensor) -> Tensor:
+    def _arm_phase(self, u: Tensor, v: Tensor, r2: Tensor) -> Tensor:
+        return self._wound(u, v, torch.log(r2))
+
+    def _wound(self, u: Tensor, v: Tensor, log_r2: Tensor) -> Tensor:
         angle = torch.atan2(v, u)
         ragged = torch.sin(
             torch.addcmul(self.jitter_phase, self.jitter_number, angle) + 0.5 * self.jitter_winding * log_r2
