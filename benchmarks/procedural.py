@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import time
 
+from common import Report
+
 import astropy.units as u
 import numpy as np
 import torch
@@ -21,39 +23,39 @@ from lensdeblend.generators.sersic import Sersic
 from lensdeblend.lensing.procedural import draw_procedural
 
 
-def print_measured(count: int, seed: int) -> None:
+def say_measured(report: Report, count: int, seed: int) -> None:
     radius = np.exp(np.random.default_rng(seed).uniform(np.log(0.15), np.log(0.6), count)) * u.arcsec
     method = Procedural(pixels=96, pixel_scale=0.05, bands=("g", "r", "i"), outside="flag")
     made = generate(count, conditions={"radius": radius}, method=method, seed=seed)
     table = made.catalog
     found = np.isfinite(table["n_measured"])
-    print(f"{count} galaxies of 3 to 12 pixels; the fit converged for {found.sum()}")
+    report.say(f"{count} galaxies of 3 to 12 pixels; the fit converged for {found.sum()}")
     for name in ("flux", "radius", "n", "e1", "e2"):
         wished, seen = (u.Quantity(table[one]).value[found] for one in (name, f"{name}_measured"))
         if name in ("flux", "radius", "n"):
             name, wished, seen = f"log {name}", np.log(wished), np.log(seen)
-        print_slope(name, wished, seen)
+        say_slope(report, name, wished, seen)
     for name in ("g-r", "r-i"):
         blue, red = (np.array([image[band].data.sum() for image in made.images]) for band in name.split("-"))
-        print_slope(name, table[name].value, -2.5 * np.log10(blue / red))
+        say_slope(report, name, table[name].value, -2.5 * np.log10(blue / red))
     for which in ("", "_measured"):
         modulus = np.hypot(table[f"e1{which}"], table[f"e2{which}"])[found]
-        print(f"|e|{which}: mean {modulus.mean():.3f}, standard deviation {modulus.std():.3f}")
+        report.say(f"|e|{which}: mean {modulus.mean():.3f}, standard deviation {modulus.std():.3f}")
 
 
-def print_slope(name: str, wished: np.ndarray, seen: np.ndarray) -> None:
+def say_slope(report: Report, name: str, wished: np.ndarray, seen: np.ndarray) -> None:
     slope, correlation = np.polyfit(wished, seen, 1)[0], np.corrcoef(wished, seen)[0, 1]
-    print(f"{name}: slope {slope:.3f}, correlation {correlation:.3f}, rms {np.std(seen - wished):.3f}")
+    report.say(f"{name}: slope {slope:.3f}, correlation {correlation:.3f}, rms {np.std(seen - wished):.3f}")
 
 
-def print_speed(name: str, count: int, draw) -> None:
+def say_speed(report: Report, name: str, count: int, draw) -> None:
     draw()
     taken = []
     for _ in range(5):
         start = time.process_time()
         draw()
         taken.append(time.process_time() - start)
-    print(f"{name}: {count / np.median(taken):.0f} galaxies a CPU second, best {count / np.min(taken):.0f}")
+    report.say(f"{name}: {count / np.median(taken):.0f} galaxies a CPU second, best {count / np.min(taken):.0f}")
 
 
 def main() -> None:
@@ -62,12 +64,16 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=192)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    report = Report(
+        "procedural", f"seed {arguments.seed}; one CPU thread, beside other programs on two cores",
+        ("lensdeblend", "torch", "galsim", "numpy"),
+    )
     for name, options in (("one band", {}), ("three bands", {"bands": ("g", "r", "i")})):
         method = Procedural(pixels=64, measure=False, outside="flag", **options)
-        print_speed(f"procedural, {name}", 512, lambda: generate(512, method=method, seed=arguments.seed))
+        say_speed(report, f"procedural, {name}", 512, lambda: generate(512, method=method, seed=arguments.seed))
     sersic = Sersic(pixels=64, measure=False, outside="flag")
     wishes = {"n": 1.0, "radius": 0.2 * u.arcsec}
-    print_speed("sersic", 32, lambda: generate(32, conditions=wishes, method=sersic, seed=arguments.seed))
+    say_speed(report, "sersic", 32, lambda: generate(32, conditions=wishes, method=sersic, seed=arguments.seed))
     pixels = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="xy")
     x, y = ((part.flatten() - 31.5) / 8 for part in pixels)
 
@@ -76,8 +82,9 @@ def main() -> None:
             galaxies = draw_procedural(256, torch.Generator().manual_seed(arguments.seed))
             galaxies.brightness(x.expand(256, -1), y.expand(256, -1))
 
-    print_speed("brightness for training, one point a pixel", 256, training)
-    print_measured(arguments.count, arguments.seed)
+    say_speed(report, "brightness for training, one point a pixel", 256, training)
+    say_measured(report, arguments.count, arguments.seed)
+    report.save()
 
 
 if __name__ == "__main__":

@@ -244,6 +244,9 @@ class TestDrawnAgain:
         without.remove_column("bar")
         with pytest.raises(ValueError, match="no column 'bar'"):
             Procedural(**STAMP).drawn_again(without)
+        catalog["disc"] = -1.0
+        with pytest.raises(ValueError, match="'disc' of the catalogue must not be negative"):
+            Procedural(**STAMP).drawn_again(catalog)
         catalog["disc"] = np.nan
         with pytest.raises(ValueError, match="'disc' of the catalogue must have finite"):
             Procedural(**STAMP).drawn_again(catalog)

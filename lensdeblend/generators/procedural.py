@@ -49,6 +49,7 @@ _WISHED = ("scale", "amplitude", "axis_ratio", "cos_angle", "sin_angle", "bulge_
 #: Columns of the catalogue that say what a galaxy is composed of, those of `~lensdeblend.lensing.composed`.
 PARAMETERS = tuple(field.name for field in fields(ComposedGalaxies) if field.name not in _WISHED)
 
+_FLUXES = ("bulge", "disc", "bar", "ring", "knot_flux")
 _INDICES = (0.3, 8.0)
 _BLURRED_AT_ONCE = 64
 # Of the colours about those of the parts together, and how far beyond the spectra a colour is unusual (magnitudes).
@@ -164,11 +165,14 @@ class Procedural(Generator):
         Raises
         ------
         ValueError
-            For a column that is missing, with its name, or that has something else than finite numbers.
+            For a column that is missing, with its name, numbers that are not finite, and parts of negative flux.
         """
         columns = {name: _numbers(catalog, name) for name in ("flux", "radius", "e1", "e2", "n", *PARAMETERS)}
         galaxies = Galaxies(*(columns[name] for name in ("flux", "radius", "e1", "e2", "n")))
         _check_indices(galaxies.n)
+        for name in _FLUXES:
+            if np.any(columns[name] < 0):
+                raise ValueError(f"the column {name!r} of the catalogue must not be negative")
         ellipticity = np.hypot(galaxies.e1, galaxies.e2)
         one = np.ones(len(ellipticity))
         columns |= dict(zip(_WISHED, (one, one, (1 - ellipticity) / (1 + ellipticity), one, 0 * one, 0 * one)))

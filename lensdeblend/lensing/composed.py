@@ -28,10 +28,11 @@ _SOFTENING2 = 1e-6
 # Of the light of arms.
 _YOUNG = 0.5
 _FADING = 1 / 12
-# Flatter discs show no arms: they are seen through.
+# Axis ratios: discs flatter than the first show no arms, those rounder than the second all of them.
 _EDGE_ON, _ARMS_SEEN = 0.15, 0.4
 _LEAST = 1e-6
 _COLUMNS = 208
+# Power of the disc's index with which knots and rings lie farther out.
 _REACH = 0.4
 _BISECTIONS = 30
 _UNWARPING = 5
@@ -111,7 +112,7 @@ class ComposedGalaxies(ProceduralGalaxies):
 
     def _smooth(self, u: Tensor, v: Tensor, r2: Tensor, log_r2: Tensor) -> Tensor:
         light = _sersic(self.disc, log_r2, self.disc_scale, self.disc_n)
-        if not _any(self.lopsided_x):
+        if not (_any(self.lopsided_x) or _any(self.lopsided_y)):
             return light
         side = torch.addcmul(self.lopsided_x * u, self.lopsided_y, v).mul_(torch.rsqrt(r2 + self.disc_scale**2))
         return light.addcmul_(light, side)
