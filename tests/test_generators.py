@@ -4,6 +4,7 @@ import astropy.units as u
 import galsim
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
@@ -12,9 +13,12 @@ from scipy.stats import ks_2samp
 from lensdeblend import generate, testing
 from lensdeblend.generators.cosmos import Cosmos
 from lensdeblend.generators.population import COSMOS, PROPERTIES, fitted_properties
+from lensdeblend.generators.procedural import Procedural
 from lensdeblend.generators.sersic import Sersic
 from lensdeblend.generators.vae_flow import VaeFlow
 from lensdeblend.generators.wishes import known_properties
+from lensdeblend.images import pixel_scale
+from lensdeblend.results import Generation
 from lensdeblend.scenes import GaussianPSF
 
 ARC = u.arcsec
@@ -366,3 +370,51 @@ class TestCosmos:
             Cosmos(catalog=real, psf=GaussianPSF(0.05 * ARC)).generate(1, None, rng())
         with pytest.raises(ValueError, match="noise must be one of 'whiten'"):
             Cosmos(noise="white")
+
+
+class TestStamps:
+    @pytest.mark.parametrize("kind", [Sersic, VaeFlow, Procedural, Cosmos])
+    def test_a_place_on_the_sky_gives_a_wcs(self, kind, request):
+        more = {"catalog": request.getfixturevalue("shared_data") / "cosmos_galaxies" / "cosmos_catalog.fits"} if kind is Cosmos else {}
+        position = SkyCoord(150.1, 2.2, unit="deg")
+        method = kind(pixels=32, pixel_scale=0.1, position=position, measure=False, **more)
+        (image,) = method.generate(1, None, rng()).images
+        assert pixel_scale(image).to_value(ARC) == pytest.approx(0.1, rel=1e-6) and "PIXSCALE" not in image.meta
+        assert image.wcs.pixel_to_world(15.5, 15.5).separation(position) < 1e-6 * ARC
+        north, left = image.wcs.pixel_to_world([15.5, 0], [31, 15.5])
+        assert north.dec > position.dec and left.ra > position.ra
+        (bare,) = kind(pixels=32, pixel_scale=0.1, measure=False, **more).generate(1, None, rng()).images
+        np.testing.assert_array_equal(bare.data, image.data)
+        assert bare.wcs is None and bare.meta["PIXSCALE"] == pytest.approx(0.1)
+
+    @pytest.mark.parametrize("kind", [VaeFlow, Procedural])
+    def test_each_band_has_its_psf(self, kind):
+        bands, wishes = ("g", "r", "i"), {"n": 1.0, "radius": 0.3 * ARC, "flux": 100.0}
+        options = {"pixels": 48, "pixel_scale": 0.1, "measure": False, "bands": bands}
+        psf = {"g": GaussianPSF(0.4 * ARC), "r": None, "i": GaussianPSF(0.25 * ARC)}
+        (own,) = kind(**options, psf=psf).generate(1, wishes, rng()).images
+        for band, one in psf.items():
+            (alike,) = kind(**options, psf=one).generate(1, wishes, rng()).images
+            peak = alike[band].data.max()
+            np.testing.assert_allclose(own[band].data, alike[band].data, atol=2e-3 * peak)
+            assert (own[band].psf is None) == (one is None)
+        assert own["g"].psf.shape != own["i"].psf.shape
+
+    @pytest.mark.parametrize("options, error, message", [
+        ({"position": (150, 2)}, TypeError, "SkyCoord"),
+        ({"position": SkyCoord([1, 2], [3, 4], unit="deg")}, ValueError, "one place"),
+        ({"bands": ("g", "r", "i"), "psf": {"g": None}}, ValueError, "lacks the band"),
+        ({"bands": ("g", "r", "i"), "psf": {"z": None}}, ValueError, "none of bands"),
+        ({"psf": {"g": None}}, ValueError, "needs bands"), ({"bands": ("g", "g", "i")}, ValueError, "different names"),
+    ])
+    @pytest.mark.parametrize("kind", [VaeFlow, Procedural])
+    def test_bad_input(self, kind, options, error, message):
+        with pytest.raises(error, match=message):
+            kind(**options)
+
+    def test_a_wcs_is_written_and_read(self, tmp_path):
+        position = SkyCoord(10, -20, unit="deg")
+        made = generate(2, method=Sersic(pixels=24, position=position, measure=False), seed=1)
+        made.write(tmp_path / "made.fits")
+        read = Generation.read(tmp_path / "made.fits")
+        assert read.images[1].wcs.pixel_to_world(11.5, 11.5).separation(position) < 1e-6 * ARC

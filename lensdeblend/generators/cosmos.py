@@ -16,13 +16,14 @@ from pathlib import Path
 import astropy.units as u
 import galsim
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData, VarianceUncertainty
 from astropy.units import Quantity
 
 from lensdeblend.generators.measuring import measured, stamp_flags
 from lensdeblend.generators.population import ZERO_POINT
 from lensdeblend.generators.real_catalog import RealCatalog, open_catalog
-from lensdeblend.generators.sersic import stamp_observation
+from lensdeblend.generators.stamps import stamp_image, stamp_observation, stamp_wcs
 from lensdeblend.generators.wishes import Galaxies, known_properties
 from lensdeblend.interfaces import Generator
 from lensdeblend.options import check_choice, check_number, check_whole
@@ -65,6 +66,8 @@ class Cosmos(Generator):
         that of HST/ACS.
     noise : {"whiten", "symmetrize", "none"}
         ``"symmetrize"`` makes the noise fourfold symmetric, by less additional noise than whitening takes.
+    position : `~astropy.coordinates.SkyCoord`, optional
+        As for `~lensdeblend.generators.sersic.Sersic`.
     zero_point : float
         AB magnitude of one count a second.
     measure : bool
@@ -89,6 +92,7 @@ class Cosmos(Generator):
     pixel_scale: Quantity | float = 0.03
     pixels: int = 128
     psf: GaussianPSF | np.ndarray | None = None
+    position: SkyCoord | None = None
     noise: str = "whiten"
     zero_point: float = ZERO_POINT
     measure: bool = True
@@ -97,7 +101,7 @@ class Cosmos(Generator):
         check_whole("pixels", self.pixels, 8)
         check_number("zero_point", self.zero_point)
         check_choice("noise", self.noise, ("whiten", "symmetrize", "none"))
-        self._observation()
+        stamp_wcs(self._observation(), self.position)
 
     def generate(self, n: int, conditions: Mapping | None, rng: np.random.Generator) -> Generation:
         """Return ``n`` galaxies."""
@@ -151,10 +155,7 @@ class Cosmos(Generator):
         else:
             variance = noise.drawImage(galsim.ImageD(3, 3, scale=scale)).array[1, 1]
         uncertainty = VarianceUncertainty(np.full(image.array.shape, float(variance)))
-        dressed = NDData(
-            image.array.copy(), unit=observation.unit, uncertainty=uncertainty, psf=observation.kernel,
-            meta={"PIXSCALE": scale},
-        )
+        dressed = stamp_image(image.array.copy(), observation, self.position, uncertainty=uncertainty)
         return dressed, float(np.sqrt(variance))
 
 

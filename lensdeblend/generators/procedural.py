@@ -21,26 +21,24 @@ from dataclasses import dataclass, fields
 import astropy.units as u
 import numpy as np
 import torch
-from astropy.nddata import NDData
-from astropy.table import QTable, Table
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from astropy.units import Quantity
 from torch import Tensor
 
-from lensdeblend.generators.measuring import measured, stamp_flags
+from lensdeblend.generators.measuring import stamp_flags
 from lensdeblend.generators.population import COSMOS, ZERO_POINT
-from lensdeblend.generators.sersic import stamp_observation
 from lensdeblend.generators.spectra import PARTS, part_fluxes, reddening
+from lensdeblend.generators.stamps import Stamps
 from lensdeblend.generators.wishes import Galaxies, known_properties, tell_outside
 from lensdeblend.interfaces import Generator
 from lensdeblend.lensing.composed import ComposedGalaxies, draw_composed
 from lensdeblend.lensing.composed_images import ComposedShapes, composed_images, composed_shapes
-from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.procedural import KINDS, checked_mix
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.options import check_choice, check_device, check_number, check_whole, chosen_device
 from lensdeblend.results import Generation
-from lensdeblend.scenes import GaussianPSF, Observation
-from lensdeblend.wavelengths import reddest_first
+from lensdeblend.scenes import GaussianPSF
 
 __all__ = ["PARAMETERS", "Procedural"]
 
@@ -78,7 +76,9 @@ class Procedural(Generator):
         ``irregular``; 0 for those left out.
     redshift : float
         Of the spectra in the bands: it makes colours, not sizes.
-    pixel_scale, pixels, psf, zero_point, measure, outside
+    psf : `~lensdeblend.scenes.GaussianPSF`, 2-d array, mapping or None
+        An array is the PSF on the stamp's own pixels; a mapping has one of these for each of the bands.
+    pixel_scale, pixels, position, zero_point, measure, outside
         As for `~lensdeblend.generators.sersic.Sersic`, common to all bands.
     device : str
         ``"auto"`` (a GPU where there is one) or a torch device.
@@ -109,7 +109,8 @@ class Procedural(Generator):
     redshift: float = 0.3
     pixel_scale: Quantity | float = 0.03
     pixels: int = 128
-    psf: GaussianPSF | np.ndarray | None = None
+    psf: GaussianPSF | np.ndarray | Mapping | None = None
+    position: SkyCoord | None = None
     zero_point: float = ZERO_POINT
     measure: bool = True
     outside: str = "warn"
@@ -122,21 +123,16 @@ class Procedural(Generator):
         check_choice("outside", self.outside, ("warn", "flag", "error"))
         check_device(self.device)
         checked_mix(self.mix)
-        self._observation()
-        if self.bands is None:
-            return
-        if isinstance(self.bands, str) or not len(self.bands) or reddest_first(self.bands) is None:
-            raise ValueError(
-                "bands must be different names of filters that tell their wavelengths, such as ('g', 'r', 'i'); got "
-                f"{self.bands!r}"
-            )
-        part_fluxes(self.bands, self.redshift)
+        self._stamps()
+        if self.bands is not None:
+            part_fluxes(self.bands, self.redshift)
 
     def generate(self, n: int, conditions: Mapping | None, rng: np.random.Generator) -> Generation:
         """Return ``n`` galaxies."""
-        known = known_properties(n, conditions, zero_point=self.zero_point, colours=self._colours)
+        names = self._stamps().colours
+        known = known_properties(n, conditions, zero_point=self.zero_point, colours=names)
         for_profiles, for_parts, for_colours = rng.spawn(3)
-        profile = {name: value for name, value in known.items() if name not in self._colours}
+        profile = {name: value for name, value in known.items() if name not in names}
         galaxies = Galaxies.of(COSMOS.draw(n, profile, for_profiles), self.zero_point)
         _check_indices(galaxies.n)
         seeded = torch.Generator().manual_seed(int(for_parts.integers(2**63)))
@@ -147,7 +143,7 @@ class Procedural(Generator):
             shapes = self._shapes(galaxies, parts)
         scatter = _COLOUR_SCATTER * for_colours.standard_normal((n, 1))
         colours = self._own_colours(shapes) + scatter
-        for place, name in enumerate(self._colours):
+        for place, name in enumerate(names):
             colours[:, place] = known.get(name, colours[:, place])
         outside = np.broadcast_to(COSMOS.outside(profile), n) | self._unusual(colours)
         tell_outside(outside, self.outside)
@@ -182,7 +178,7 @@ class Procedural(Generator):
         with torch.no_grad(), single_thread():
             shapes = self._shapes(galaxies, parts)
         own = self._own_colours(shapes)
-        for place, name in enumerate(self._colours):
+        for place, name in enumerate(self._stamps().colours):
             if name in catalog.colnames:
                 own[:, place] = _numbers(catalog, name)
         flags = catalog["flags"] if "flags" in catalog.colnames else [""] * len(one)
@@ -190,24 +186,10 @@ class Procedural(Generator):
         outside = np.array(["outside_population" in flag for flag in flags])
         return self._generation(galaxies, parts, shapes, np.array(kind), own, outside)
 
-    @property
-    def _reddest_first(self) -> list[str | None]:
-        if self.bands is None:
-            return [None]
-        return [band for _, band in sorted(zip(reddest_first(self.bands), self.bands))]
-
-    @property
-    def _colours(self) -> list[str]:
-        """Of a band and its redder neighbour, the reddest first."""
-        bands = self._reddest_first
-        return [f"{bluer}-{redder}" for redder, bluer in zip(bands, bands[1:])]
-
-    @property
-    def _scale(self) -> float:
-        return float(self._observation().pixel_scale.to_value(u.arcsec))
-
-    def _observation(self) -> Observation:
-        return stamp_observation(self.pixel_scale, self.pixels, self.psf, self.zero_point)
+    def _stamps(self) -> Stamps:
+        return Stamps.of(
+            self.pixel_scale, self.pixels, self.psf, self.zero_point, bands=self.bands, position=self.position
+        )
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.tensor(np.array(values, dtype=np.float32), device=chosen_device(self.device))
@@ -216,7 +198,7 @@ class Procedural(Generator):
         """Of the parts and of the dust, relative to the reddest band."""
         if self.bands is None:
             return np.ones((1, len(PARTS))), np.ones(1)
-        return part_fluxes(self._reddest_first, self.redshift), reddening(self._reddest_first)
+        return part_fluxes(self._stamps().bands, self.redshift), reddening(self._stamps().bands)
 
     def _shapes(self, galaxies: Galaxies, parts: ComposedGalaxies) -> ComposedShapes:
         return composed_shapes(parts, self._tensor(galaxies.n), *(self._tensor(one) for one in self._spectra()))
@@ -231,53 +213,34 @@ class Procedural(Generator):
         low, high = (of_parts.min(1) - _USUAL_COLOURS, of_parts.max(1) + _USUAL_COLOURS)
         return ((colours < low) | (colours > high)).any(1)
 
-    def _stamps(self, galaxies: Galaxies, parts: ComposedGalaxies, shapes: ComposedShapes) -> np.ndarray:
-        """Of flux 1, through the PSF, (n, bands, ny, nx)."""
-        kernel = self._observation().kernel
-        border = 0 if kernel is None else max(kernel.shape) // 2
-        radius, e1, e2, n = (
-            self._tensor(one) for one in (galaxies.radius / self._scale, galaxies.e1, galaxies.e2, galaxies.n)
-        )
-        spectra = (self._tensor(one) for one in self._spectra())
-        images = composed_images(parts, shapes, n, radius, e1, e2, *spectra, self.pixels + 2 * border)
-        if kernel is None:
-            return images.cpu().double().numpy()
-        blur = Convolution(self._tensor(kernel), (self.pixels, self.pixels), border)
-        return np.concatenate([blur(some).cpu().double().numpy() for some in images.split(_BLURRED_AT_ONCE)])
-
     def _generation(
         self, galaxies: Galaxies, parts: ComposedGalaxies, shapes: ComposedShapes, kind: np.ndarray,
         colours: np.ndarray, outside: np.ndarray,
     ) -> Generation:
-        observation, bands, scale = self._observation(), self._reddest_first, self._scale
-        fluxes = galaxies.flux[:, None] * 10 ** (-0.4 * np.cumsum(np.pad(colours, ((0, 0), (1, 0))), 1))
+        stamps = self._stamps()
         with torch.no_grad(), single_thread():
-            stamps = self._stamps(galaxies, parts, shapes) * fluxes[:, :, None, None]
-        images = [
-            [
-                NDData(data, unit=observation.unit, psf=observation.kernel, meta={"PIXSCALE": scale})
-                for data in galaxy
-            ] for galaxy in stamps
-        ]
-        reference = [galaxy[0] for galaxy in images]
-        held = stamps[:, 0].sum((1, 2))
-        catalog = galaxies.table(self.zero_point)
-        if self.bands is not None:
-            for place in reversed(range(len(bands))):
-                catalog[f"flux_{bands[place]}"] = fluxes[:, place] * observation.unit
-            for place in reversed(range(len(self._colours))):
-                catalog[self._colours[place]] = colours[:, place] * u.mag
-        seen = QTable({"flux_measured": held * observation.unit})
-        catalog.update(measured(reference, observation.pixel_scale) if self.measure else seen)
-        catalog["flags"] = stamp_flags(galaxies, held, outside)
-        catalog["kind"] = kind
+            images = self._drawn(stamps, galaxies, parts, shapes)
+        images *= stamps.fluxes(galaxies, colours)[:, :, None, None]
+        found = stamps.generation(
+            galaxies, colours, images, stamp_flags(galaxies, images[:, 0].sum((1, 2)), outside), self.bands,
+            measure=self.measure, meta={} if self.bands is None else {"redshift": self.redshift},
+        )
+        found.catalog["kind"] = kind
         for name in PARAMETERS:
             column = getattr(parts, name).cpu().numpy()
-            catalog[name] = column[:, 0] if column.shape[1] == 1 else column
-        if self.bands is None:
-            return Generation(images=reference, catalog=catalog)
-        in_order = [{band: galaxy[bands.index(band)] for band in self.bands} for galaxy in images]
-        return Generation(images=in_order, catalog=catalog, meta={"measured_in": bands[0], "redshift": self.redshift})
+            found.catalog[name] = column[:, 0] if column.shape[1] == 1 else column
+        return found
+
+    def _drawn(
+        self, stamps: Stamps, galaxies: Galaxies, parts: ComposedGalaxies, shapes: ComposedShapes
+    ) -> np.ndarray:
+        """Of flux 1, through the PSFs, (n, bands, ny, nx)."""
+        radius, e1, e2, n = (
+            self._tensor(one) for one in (galaxies.radius / stamps.scale, galaxies.e1, galaxies.e2, galaxies.n)
+        )
+        spectra = (self._tensor(one) for one in self._spectra())
+        wide = composed_images(parts, shapes, n, radius, e1, e2, *spectra, self.pixels + 2 * stamps.border)
+        return np.concatenate([stamps.seen(some).cpu().double().numpy() for some in wide.split(_BLURRED_AT_ONCE)])
 
 
 def _check_indices(n: np.ndarray) -> None:

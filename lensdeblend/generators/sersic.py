@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.nddata import NDData
 from astropy.units import Quantity
 
 from lensdeblend import scenes
 from lensdeblend.generators.measuring import measured, stamp_flags
 from lensdeblend.generators.population import COSMOS, ZERO_POINT
+from lensdeblend.generators.stamps import stamp_image, stamp_observation, stamp_wcs
 from lensdeblend.generators.wishes import Galaxies, known_properties, tell_outside
 from lensdeblend.interfaces import Generator
 from lensdeblend.options import check_choice, check_number, check_whole
@@ -25,7 +27,7 @@ from lensdeblend.plugins import resolve
 from lensdeblend.results import Generation
 from lensdeblend.scenes import GaussianPSF, Observation, Scene
 
-__all__ = ["Sersic", "stamp_observation"]
+__all__ = ["Sersic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class Sersic(Generator):
         Along each side of the stamp, at least 8.
     psf : `~lensdeblend.scenes.GaussianPSF`, 2-d array or None
         An array is the PSF on the stamp's own pixels.
+    position : `~astropy.coordinates.SkyCoord`, optional
+        Where on the sky the stamps are centred, north up: their WCS. Left out, they have a pixel scale alone.
     zero_point : float
         AB magnitude of one count a second; 25.94 is that of HST/ACS F814W as GalSim's ``COSMOSCatalog`` states it. The
         population keeps its magnitudes.
@@ -79,6 +83,7 @@ class Sersic(Generator):
     pixel_scale: Quantity | float = 0.03
     pixels: int = 128
     psf: GaussianPSF | np.ndarray | None = None
+    position: SkyCoord | None = None
     zero_point: float = ZERO_POINT
     measure: bool = True
     outside: str = "warn"
@@ -87,7 +92,7 @@ class Sersic(Generator):
         check_whole("pixels", self.pixels, 8)
         check_number("zero_point", self.zero_point)
         check_choice("outside", self.outside, ("warn", "flag", "error"))
-        self._observation()
+        stamp_wcs(self._observation(), self.position)
 
     def generate(self, n: int, conditions: Mapping | None, rng: np.random.Generator) -> Generation:
         """Return ``n`` galaxies."""
@@ -114,26 +119,4 @@ class Sersic(Generator):
         )
         simulator = resolve("simulator", "lensdeblend::galsim").method
         simulation = simulator.simulate(Scene(sources=[profile]), observation, rng)
-        scale = float(observation.pixel_scale.to_value(u.arcsec))
-        return NDData(
-            simulation.noiseless.data, unit=observation.unit, psf=observation.kernel, meta={"PIXSCALE": scale}
-        )
-
-
-def stamp_observation(pixel_scale: Quantity | float, pixels: int, psf, zero_point: float) -> Observation:
-    """How stamps of galaxies are seen.
-
-    Raises
-    ------
-    ValueError
-        As `~lensdeblend.scenes.Observation`, and for a PSF wider than the stamp.
-    """
-    scale = u.Quantity(pixel_scale)
-    scale = scale.value * u.arcsec if scale.unit == u.dimensionless_unscaled else scale
-    observation = Observation(scale, (pixels, pixels), psf, unit=u.ct / u.s, zero_point=zero_point)
-    if observation.kernel is not None and max(observation.kernel.shape) > pixels:
-        raise ValueError(
-            f"the PSF has {max(observation.kernel.shape)} pixels a side and the stamp {pixels}: give a smaller PSF or "
-            "a larger stamp"
-        )
-    return observation
+        return stamp_image(simulation.noiseless.data, observation, self.position)

@@ -14,21 +14,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import astropy.units as u
 import numpy as np
 import torch
-from astropy.nddata import NDData
-from astropy.table import QTable, Table
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from astropy.units import Quantity
 from torch import Tensor
 
-from lensdeblend.generators.measuring import measured, stamp_flags
+from lensdeblend.generators.measuring import stamp_flags
 from lensdeblend.generators.population import COSMOS, ZERO_POINT
-from lensdeblend.generators.sersic import stamp_observation
+from lensdeblend.generators.stamps import Stamps
 from lensdeblend.generators.wishes import Galaxies, known_properties, tell_outside
 from lensdeblend.interfaces import Generator
 from lensdeblend.lensing.closest_profile import centred_on_profile
-from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.standard_light import placed, standard_light
 from lensdeblend.lensing.threads import single_thread
 from lensdeblend.networks.galaxies import GalaxyAutoencoder, GalaxyImages
@@ -36,7 +34,7 @@ from lensdeblend.networks.galaxy_weights import ONE_BAND, THREE_BANDS, galaxy_we
 from lensdeblend.networks.weights import Card
 from lensdeblend.options import check_choice, check_device, check_number, check_whole, chosen_device
 from lensdeblend.results import Generation
-from lensdeblend.scenes import GaussianPSF, Observation
+from lensdeblend.scenes import GaussianPSF
 from lensdeblend.wavelengths import reddest_first
 
 __all__ = ["VaeFlow"]
@@ -65,7 +63,9 @@ class VaeFlow(Generator):
         ``galaxies-colour``.
     bands : sequence of str, optional
         Three names of filters that tell their wavelengths (``("g", "r", "i")``); left out, one band without a name.
-    pixel_scale, pixels, psf, zero_point, measure, outside
+    psf : `~lensdeblend.scenes.GaussianPSF`, 2-d array, mapping or None
+        An array is the PSF on the stamp's own pixels; a mapping has one of these for each of the bands.
+    pixel_scale, pixels, position, zero_point, measure, outside
         As for `~lensdeblend.generators.sersic.Sersic`, common to all bands.
     device : str
         ``"auto"`` (a GPU where there is one) or a torch device.
@@ -90,7 +90,8 @@ class VaeFlow(Generator):
     bands: Sequence[str] | None = None
     pixel_scale: Quantity | float = 0.03
     pixels: int = 128
-    psf: GaussianPSF | np.ndarray | None = None
+    psf: GaussianPSF | np.ndarray | Mapping | None = None
+    position: SkyCoord | None = None
     zero_point: float = ZERO_POINT
     measure: bool = True
     outside: str = "warn"
@@ -101,7 +102,6 @@ class VaeFlow(Generator):
         check_number("zero_point", self.zero_point)
         check_choice("outside", self.outside, ("warn", "flag", "error"))
         check_device(self.device)
-        self._observation()
         if self.bands is not None and (
             isinstance(self.bands, str) or len(self.bands) != 3 or reddest_first(self.bands) is None
         ):
@@ -109,24 +109,28 @@ class VaeFlow(Generator):
                 "bands must be three different names of filters that tell their wavelengths, such as ('g', 'r', 'i'); "
                 f"got {self.bands!r}"
             )
+        self._stamps()
 
     def generate(self, n: int, conditions: Mapping | None, rng: np.random.Generator) -> Generation:
         """Return ``n`` galaxies."""
         network, card = self._network()
-        known = known_properties(n, conditions, zero_point=self.zero_point, colours=self._colours)
+        stamps = self._stamps()
+        known = known_properties(n, conditions, zero_point=self.zero_point, colours=stamps.colours)
         for_profiles, for_rest = rng.spawn(2)
-        profile = {name: value for name, value in known.items() if name not in self._colours}
+        profile = {name: value for name, value in known.items() if name not in stamps.colours}
         galaxies = Galaxies.of(COSMOS.draw(n, profile, for_profiles), self.zero_point)
-        normals = np.array([child.standard_normal(len(self._colours) + network.latent) for child in for_rest.spawn(n)])
-        colours = self._drawn_colours(network, known, normals)
-        outside = np.broadcast_to(COSMOS.outside(profile), n) | self._unusual(network, colours)
-        finer = galaxies.radius / self._scale > card.domain["radius"][1]
+        normals = np.array([child.standard_normal(len(stamps.colours) + network.latent) for child in for_rest.spawn(n)])
+        colours = _drawn_colours(network, stamps, known, normals)
+        outside = np.broadcast_to(COSMOS.outside(profile), n) | _unusual(network, colours)
+        finer = galaxies.radius / stamps.scale > card.domain["radius"][1]
         tell_outside(outside, self.outside)
-        drawn = self._drawn(network, galaxies, colours, normals[:, len(self._colours):])
-        fluxes = galaxies.flux[:, None] * 10 ** (-0.4 * np.cumsum(np.pad(colours, ((0, 0), (1, 0))), 1))
-        stamps = drawn * fluxes[:, :, None, None]
-        flags = stamp_flags(galaxies, stamps[:, 0].sum((1, 2)), outside, finer_than_learned=finer)
-        return self._generation(galaxies, colours, fluxes, stamps, flags, card)
+        drawn = _drawn(network, stamps, galaxies, colours, normals[:, len(stamps.colours):])
+        images = drawn * stamps.fluxes(galaxies, colours)[:, :, None, None]
+        flags = stamp_flags(galaxies, images[:, 0].sum((1, 2)), outside, finer_than_learned=finer)
+        return stamps.generation(
+            galaxies, colours, images, flags, self.bands, measure=self.measure,
+            meta={"weights": card.name, "weights_sha256": card.sha256},
+        )
 
     def redrawn(self, images: np.ndarray, noise: np.ndarray, psf: np.ndarray, profiles: Table) -> np.ndarray:
         """Let the network say what it sees: galaxies encoded, decoded and drawn again.
@@ -153,7 +157,7 @@ class VaeFlow(Generator):
             return torch.as_tensor(np.asarray(values, dtype=np.float32), device=network.center.device)
 
         (n, bands), side = noise.shape, images.shape[-1]
-        colours = np.reshape([-np.asarray(profiles[name], float) for name in self._colours], (bands - 1, n)).T
+        colours = np.reshape([-np.asarray(profiles[name], float) for name in self._stamps().colours], (bands - 1, n)).T
         found = []
         with torch.no_grad(), single_thread():
             for some in np.array_split(np.arange(n), max(1, n // _AT_ONCE)):
@@ -167,108 +171,62 @@ class VaeFlow(Generator):
                 found.append((seen.amplitudes(drawn)[:, :, None, None] * drawn).cpu().double().numpy())
         return np.concatenate(found)
 
-    @property
-    def _reddest_first(self) -> list[str | None]:
-        if self.bands is None:
-            return [None]
-        return [band for _, band in sorted(zip(reddest_first(self.bands), self.bands))]
-
-    @property
-    def _colours(self) -> list[str]:
-        """Of a band and its redder neighbour, the reddest first."""
-        bands = self._reddest_first
-        return [f"{bluer}-{redder}" for redder, bluer in zip(bands, bands[1:])]
-
-    @property
-    def _scale(self) -> float:
-        return float(self._observation().pixel_scale.to_value(u.arcsec))
-
-    def _observation(self) -> Observation:
-        return stamp_observation(self.pixel_scale, self.pixels, self.psf, self.zero_point)
+    def _stamps(self) -> Stamps:
+        return Stamps.of(
+            self.pixel_scale, self.pixels, self.psf, self.zero_point, bands=self.bands, position=self.position
+        )
 
     def _network(self) -> tuple[GalaxyAutoencoder, Card]:
         usual = ONE_BAND if self.bands is None else THREE_BANDS
         name = usual if self.weights == "auto" else str(self.weights)
         network, card = galaxy_weights(name, chosen_device(self.device))
-        if network.bands != len(self._reddest_first):
+        if network.bands != len(self._stamps().bands):
             raise ValueError(
                 f"the weights {name!r} are of {network.bands} band{'s' * (network.bands > 1)}, not of "
-                f"{len(self._reddest_first)}: name as many bands, or take other weights"
+                f"{len(self._stamps().bands)}: name as many bands, or take other weights"
             )
         return network, card
 
-    def _usual_colours(self, network: GalaxyAutoencoder) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation; the network has them as redder less bluer."""
-        mean, spread = (part[3:].cpu().double().numpy() for part in (network.center, network.spread))
-        return -mean, spread
 
-    def _drawn_colours(self, network: GalaxyAutoencoder, known: Mapping, normals: np.ndarray) -> np.ndarray:
-        mean, spread = self._usual_colours(network)
-        colours = mean + spread * normals[:, :len(mean)]
-        for place, name in enumerate(self._colours):
-            if name in known:
-                colours[:, place] = known[name]
-        return colours
+def _usual_colours(network: GalaxyAutoencoder) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation; the network has them as redder less bluer."""
+    mean, spread = (part[3:].cpu().double().numpy() for part in (network.center, network.spread))
+    return -mean, spread
 
-    def _unusual(self, network: GalaxyAutoencoder, colours: np.ndarray) -> np.ndarray:
-        mean, spread = self._usual_colours(network)
-        return (np.abs(colours - mean) > _USUAL_COLOURS * spread).any(1)
 
-    def _drawn(
-        self, network: GalaxyAutoencoder, galaxies: Galaxies, colours: np.ndarray, white: np.ndarray
-    ) -> np.ndarray:
-        """Of flux 1, through the PSF, (n, bands, ny, nx)."""
-        device = network.center.device
+def _drawn_colours(network: GalaxyAutoencoder, stamps: Stamps, known: Mapping, normals: np.ndarray) -> np.ndarray:
+    mean, spread = _usual_colours(network)
+    colours = mean + spread * normals[:, :len(mean)]
+    for place, name in enumerate(stamps.colours):
+        if name in known:
+            colours[:, place] = known[name]
+    return colours
 
-        def tensor(values: np.ndarray) -> Tensor:
-            return torch.as_tensor(values, dtype=torch.float32, device=device)
 
-        kernel = self._observation().kernel
-        border = 0 if kernel is None else max(kernel.shape) // 2
-        side = self.pixels + 2 * border
-        blur = None if kernel is None else Convolution(tensor(kernel), (self.pixels, self.pixels), border)
-        columns = tensor(np.stack([galaxies.radius / self._scale, galaxies.e1, galaxies.e2, galaxies.n], 1))
-        kinds = torch.cat([columns[:, 3:].log(), columns[:, 1:3], tensor(-colours)], 1)
+def _unusual(network: GalaxyAutoencoder, colours: np.ndarray) -> np.ndarray:
+    mean, spread = _usual_colours(network)
+    return (np.abs(colours - mean) > _USUAL_COLOURS * spread).any(1)
 
-        def part(some: Tensor, kind: Tensor, own: Tensor) -> np.ndarray:
-            radius, e1, e2, n = some.unbind(1)
-            with torch.no_grad():
-                departure = centred_on_profile(n, network.decode(network.latents(kind).transform.inv(own)))
-                place = placed(torch.full_like(some[:, :2], (side - 1) / 2), radius, e1, e2)
-                wide = standard_light(place, n, departure, (side, side))[0]
-                return (wide if blur is None else blur(wide)).cpu().double().numpy()
 
-        threads = torch.get_num_threads() if device.type == "cpu" else 1
-        with single_thread(), ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(part, *(one.split(_AT_ONCE) for one in (columns, kinds, tensor(white)))))
-        return np.concatenate(parts)
+def _drawn(
+    network: GalaxyAutoencoder, stamps: Stamps, galaxies: Galaxies, colours: np.ndarray, white: np.ndarray
+) -> np.ndarray:
+    """Of flux 1, through the PSFs, (n, bands, ny, nx)."""
+    device, side = network.center.device, stamps.observations[0].shape[0] + 2 * stamps.border
 
-    def _generation(
-        self, galaxies: Galaxies, colours: np.ndarray, fluxes: np.ndarray, stamps: np.ndarray, flags: list[str],
-        card: Card,
-    ) -> Generation:
-        observation, bands = self._observation(), self._reddest_first
-        images = [
-            [
-                NDData(data, unit=observation.unit, psf=observation.kernel, meta={"PIXSCALE": self._scale})
-                for data in galaxy
-            ] for galaxy in stamps
-        ]
-        catalog = galaxies.table(self.zero_point)
-        reference = [galaxy[0] for galaxy in images]
-        seen = QTable({"flux_measured": stamps[:, 0].sum((1, 2)) * observation.unit})
-        if self.measure:
-            seen = measured(reference, observation.pixel_scale)
-        meta = {"weights": card.name, "weights_sha256": card.sha256}
-        if self.bands is None:
-            catalog.update(seen)
-            catalog["flags"] = flags
-            return Generation(images=reference, catalog=catalog, meta=meta)
-        for place in reversed(range(len(bands))):
-            catalog[f"flux_{bands[place]}"] = fluxes[:, place] * observation.unit
-        for place in reversed(range(len(self._colours))):
-            catalog[self._colours[place]] = colours[:, place] * u.mag
-        catalog.update(seen)
-        catalog["flags"] = flags
-        in_order = [{band: galaxy[bands.index(band)] for band in self.bands} for galaxy in images]
-        return Generation(images=in_order, catalog=catalog, meta=meta | {"measured_in": bands[0]})
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=device)
+
+    columns = tensor(np.stack([galaxies.radius / stamps.scale, galaxies.e1, galaxies.e2, galaxies.n], 1))
+    kinds = torch.cat([columns[:, 3:].log(), columns[:, 1:3], tensor(-colours)], 1)
+
+    def part(some: Tensor, kind: Tensor, own: Tensor) -> np.ndarray:
+        radius, e1, e2, n = some.unbind(1)
+        with torch.no_grad():
+            departure = centred_on_profile(n, network.decode(network.latents(kind).transform.inv(own)))
+            place = placed(torch.full_like(some[:, :2], (side - 1) / 2), radius, e1, e2)
+            return stamps.seen(standard_light(place, n, departure, (side, side))[0]).cpu().double().numpy()
+
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    with single_thread(), ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(part, *(one.split(_AT_ONCE) for one in (columns, kinds, tensor(white))))))

@@ -202,7 +202,8 @@ def _middle_divided(
     like = place.center
     steps = torch.arange(-_MIDDLE, _MIDDLE + 1, device=like.device)
     parts = (torch.arange(_DIVIDED, dtype=like.dtype, device=like.device) + 0.5) / _DIVIDED - 0.5
-    nearest = place.center.detach().round()
+    # Not to the even one of two that are as near: the frame must not matter.
+    nearest = (place.center.detach() + 0.5).floor()
     rows, columns = (nearest[:, axis, None] + steps for axis in (1, 0))
     y, x = ((line[..., None] + parts).flatten(1) for line in (rows, columns))
     points = x[:, None, :].expand(-1, y.shape[1], -1).flatten(1), y[:, :, None].expand(-1, -1, x.shape[1]).flatten(1)
