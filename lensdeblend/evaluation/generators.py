@@ -114,17 +114,18 @@ def evaluate_generators(
         reference = judge.measured(sample.images)
         learned = test_set.learned(images) if test_set.real else None
         bar.update()
-        made, rows = {}, []
+        made, colours, rows = {}, {}, []
         for label, method in resolved.items():
             bar.set_description(label)
-            row, stamps = _made(label, method.method, test_set, reference, seed)
+            row, stamps, drawn = _made(label, method.method, test_set, reference, seed)
             rows.append(row)
             if stamps is not None:
-                made[label] = stamps
+                made[label], colours[label] = stamps, drawn
             bar.update()
         rows = Table(rows=rows, names=list(_ROW), dtype=list(_ROW.values()))
         able = {label: _as_seen(resolved[label].method, test_set) for label in made}
-        return judge.report(sample, reference, learned, made, able, rows, method_table("generate", resolved, seed))
+        about = method_table("generate", resolved, seed)
+        return judge.report(sample, reference, learned, made, colours, able, rows, about)
 
 
 def _wishes(reference: Table, bands: Sequence[str]) -> dict:
@@ -141,8 +142,15 @@ def _colours(bands: Sequence[str]) -> list[str]:
     return [f"{bluer}-{redder}" for redder, bluer in zip(bands, bands[1:])]
 
 
+def _measured_colours(images: np.ndarray) -> np.ndarray:
+    """(n, bands - 1), of stamps (n, bands, ny, nx)."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.diff(-2.5 * np.log10(images.sum((2, 3))), axis=1)
+
+
 def _made(label: str, method: Generator, test_set: GalaxySet, reference: Table, seed: int):
-    """A row of the method, and its stamps (n, bands, ny, nx) or None, NaN where nothing could be wished."""
+    """A row of the method, its stamps (n, bands, ny, nx) and the colours (n, bands - 1) of galaxies of which no colours
+    are wished, both NaN where nothing could be wished; None for both where it fails."""
     known = np.isfinite(np.array([reference[name] for name in _PROFILE])).all(0)
     row = {"method": label, "galaxies": int(known.sum()), "flagged": 0, "flags": "", "seconds": np.nan, "failure": ""}
     began = time.process_time()
@@ -153,16 +161,22 @@ def _made(label: str, method: Generator, test_set: GalaxySet, reference: Table, 
             warnings.filterwarnings("ignore", ".*beyond the population.*", AstropyUserWarning)
             wished = _wishes(reference[known], test_set.bands)
             found = own.generate(int(known.sum()), wished, np.random.default_rng(seed))
-        row["seconds"] = (time.process_time() - began) / known.sum()
+            row["seconds"] = (time.process_time() - began) / known.sum()
+            free = {name: one for name, one in wished.items() if name not in _colours(test_set.bands)}
+            others = found
+            if len(free) < len(wished):
+                others = own.generate(int(known.sum()), free, np.random.default_rng((seed, 1)))
         stamps = np.full((len(reference), len(test_set.bands), *test_set.observation.shape), np.nan)
         stamps[known] = _stamps(found, test_set)
+        drawn = np.full((len(reference), len(test_set.bands) - 1), np.nan)
+        drawn[known] = _measured_colours(_stamps(others, test_set))
     except Exception as error:
-        return {**row, "failure": reason(error)}, None
+        return {**row, "failure": reason(error)}, None, None
     raised = [str(flags) for flags in found.catalog["flags"]] if "flags" in found.catalog.colnames else []
     counted = Counter(flag for flags in raised for flag in flags.split(",") if flag)
     return {
         **row, "flagged": sum(map(bool, raised)), "flags": "; ".join(f"{k} {v}" for k, v in counted.most_common()),
-    }, stamps
+    }, stamps, drawn
 
 
 def _as_seen(method: Generator, test_set: GalaxySet) -> Generator:
@@ -206,10 +220,8 @@ class _Judge:
         for name, values in self._profiles(images[there, 0], kernel).items():
             table[name][there] = values
         table["e"] = np.hypot(table["e1"], table["e2"])
-        totals = images.sum((2, 3))
-        for k, name in enumerate(_colours(self.test_set.bands)):
-            with np.errstate(invalid="ignore", divide="ignore"):
-                table[name] = -2.5 * np.log10(totals[:, k + 1] / totals[:, k])
+        for name, values in zip(_colours(self.test_set.bands), _measured_colours(images).T):
+            table[name] = values
         if self.morphology:
             noisy, noise = self.noisy(images[:, :1])
             chosen = np.flatnonzero(there)[:self.morphology]
@@ -239,13 +251,18 @@ class _Judge:
 
     def report(
         self, sample: GalaxySample, reference: Table, learned: GalaxyShapes | None, made: Mapping[str, np.ndarray],
-        able: Mapping[str, Generator], rows: Table, methods: Table,
+        drawn: Mapping[str, np.ndarray], able: Mapping[str, Generator], rows: Table, methods: Table,
     ) -> GenerationReport:
         n, colours, labels = len(sample), _colours(self.test_set.bands), list(made)
-        tables = [self._against(reference, label, self.measured(images), colours) for label, images in made.items()]
+        for name in colours:
+            reference[f"{name}, not wished"] = reference[name]
+        tables = [
+            self._against(reference, label, self.measured(images), drawn[label]) for label, images in made.items()
+        ]
         galaxies = vstack(tables) if tables else Table(names=["method", "flux"], dtype=[str, float])
         properties = (*_PROFILE, *colours)
-        compared = (*_PROFILE, "e", *colours, *(MORPHOLOGY if self.morphology else ()))
+        free = [f"{name}, not wished" for name in colours]
+        compared = (*_PROFILE, "e", *colours, *free, *(MORPHOLOGY if self.morphology else ()))
         edges, transfer = self._rings()
         spectra = {
             label: radial_power(images[np.isfinite(images).all((1, 2, 3)), 0], edges) for label, images in made.items()
@@ -270,8 +287,11 @@ class _Judge:
             cases=tuple(self._mosaics(sample, again, made)),
         )
 
-    def _against(self, reference: Table, label: str, found: Table, colours: Sequence[str]) -> Table:
+    def _against(self, reference: Table, label: str, found: Table, drawn: np.ndarray) -> Table:
+        colours = _colours(self.test_set.bands)
         found.add_column([label] * len(found), name="method", index=0)
+        for name, values in zip(colours, drawn.T):
+            found[f"{name}, not wished"] = values
         for name in (*_PROFILE, *colours):
             found[f"{name}_wished"] = reference[name]
         return found
