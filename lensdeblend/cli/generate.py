@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from astropy.table import QTable
+
 from lensdeblend.cli.common import DONE, add_common_options, chosen_method, picture_paths, print_table, refuse_existing
 from lensdeblend.cli.options import parse_wishes
 from lensdeblend.results.layouts import LAYOUTS
@@ -37,5 +39,11 @@ def run(args: argparse.Namespace) -> int:
     result.write(output, overwrite=args.overwrite, layout=args.layout, band=args.band)
     for path in pictures:
         result.plot(path, overwrite=args.overwrite)
-    print_table(result.catalog)
+    print_table(_readable(result.catalog))
     return DONE
+
+
+def _readable(catalog: QTable) -> QTable:
+    """The columns up to the flags; what a method has besides, such as the parameters of parts, is in the file."""
+    names = catalog.colnames
+    return catalog[names[:names.index("flags") + 1]] if "flags" in names else catalog
