@@ -31,6 +31,7 @@ from lensdeblend.networks.blocks import ResidualBlock
 __all__ = ["GalaxyAutoencoder", "GalaxyImages"]
 
 _SIDE = 64
+_CELLS = 8
 # Departures stay within this much of a factor's logarithm, of either sign.
 _STRONGEST = 3.5
 # Of the profile, what a departure of one unit is to the encoder.
@@ -95,6 +96,9 @@ class GalaxyAutoencoder(nn.Module):
     bands : int
     latent : int
         Numbers of a latent vector.
+    mapped : bool
+        Whether the latent vector is a map of 8 by 8 cells of the squeezed frame, ``latent`` a multiple of 64, so that
+        each number tells of one place; otherwise each tells of the whole galaxy.
     widths : sequence of four ints
         Channels of the maps of 4, 8, 16 and 32 pixels a side.
     transforms, hidden, bins : int
@@ -106,6 +110,7 @@ class GalaxyAutoencoder(nn.Module):
     def __init__(
         self, bands: int = 1, latent: int = 32, widths: Sequence[int] = (96, 64, 32, 16), transforms: int = 4,
         hidden: int = 64, bins: int = 8, center: Sequence[float] | None = None, spread: Sequence[float] | None = None,
+        mapped: bool = False,
     ):
         super().__init__()
         self.bands, self.latent = bands, latent
@@ -116,15 +121,29 @@ class GalaxyAutoencoder(nn.Module):
                 raise ValueError(f"{name} must be {kinds} numbers for {bands} bands")
             self.register_buffer(name, values)
         d, c, b, a = widths
-        self.encoder = nn.Sequential(
+        if mapped and latent % _CELLS**2:
+            raise ValueError(f"a map of latent numbers has a multiple of {_CELLS**2} of them; got {latent}")
+        seen = [
             nn.Conv2d(2 * bands + 1, a, 3, 2, 1, bias=False), nn.BatchNorm2d(a), nn.SiLU(), ResidualBlock(a, b, 2),
-            ResidualBlock(b, c, 2), ResidualBlock(c, d, 2), nn.Flatten(), nn.Linear(16 * d, 128), nn.SiLU(),
-            nn.Linear(128, 2 * latent),
-        )
-        self.first = nn.Sequential(nn.Linear(latent, 16 * d), nn.SiLU())
-        self.grow = nn.ModuleList([
-            nn.Sequential(ResidualBlock(d, c), ResidualBlock(c, c)), ResidualBlock(c, b), ResidualBlock(b, a),
-        ])
+            ResidualBlock(b, c, 2),
+        ]
+        deepest = nn.Sequential(ResidualBlock(c if mapped else d, c), ResidualBlock(c, c))
+        if mapped:
+            planes = latent // _CELLS**2
+            self.encoder = nn.Sequential(
+                *seen, ResidualBlock(c, c), nn.Conv2d(c, 2 * planes, 3, padding=1), nn.Flatten()
+            )
+            self.first = nn.Sequential(
+                nn.Unflatten(1, (planes, _CELLS, _CELLS)), nn.Conv2d(planes, c, 3, padding=1), nn.SiLU()
+            )
+        else:
+            self.encoder = nn.Sequential(
+                *seen, ResidualBlock(c, d, 2), nn.Flatten(), nn.Linear(16 * d, 128), nn.SiLU(),
+                nn.Linear(128, 2 * latent),
+            )
+            self.first = nn.Sequential(nn.Linear(latent, 16 * d), nn.SiLU())
+        self.mapped = mapped
+        self.grow = nn.ModuleList([deepest, ResidualBlock(c, b), ResidualBlock(b, a)])
         self.out = nn.Conv2d(a, 4 * bands, 3, padding=1)
         # At the beginning, all galaxies are Sérsics.
         nn.init.zeros_(self.out.weight)
@@ -136,9 +155,11 @@ class GalaxyAutoencoder(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Latent vectors (batch, latent) to departures (batch, bands, 64, 64)."""
         # CPUs convolve twice as fast with the channels last.
-        x = self.first(z).unflatten(1, (-1, 4, 4)).contiguous(memory_format=torch.channels_last)
-        for block in self.grow:
-            x = block(interpolate(x, scale_factor=2.0, mode="nearest"))
+        x = self.first(z) if self.mapped else self.first(z).unflatten(1, (-1, 4, 4))
+        x = x.contiguous(memory_format=torch.channels_last)
+        for place, block in enumerate(self.grow):
+            # A map has as many cells as the first block draws.
+            x = block(x if self.mapped and not place else interpolate(x, scale_factor=2.0, mode="nearest"))
         return _STRONGEST * torch.tanh(pixel_shuffle(self.out(x), 2) / _STRONGEST)
 
     def encode(self, seen: GalaxyImages) -> tuple[Tensor, Tensor]:
