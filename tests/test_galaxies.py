@@ -166,11 +166,12 @@ class TestNetwork:
         one, other = (view[inner].flatten() for view in views)
         assert float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > 0.5
 
-    def test_every_weight_learns(self, stream):
-        made = network().train()
+    @pytest.mark.parametrize("options", [{}, {"latent": 64, "mapped": True}])
+    def test_every_weight_learns(self, stream, options):
+        made = network(**options).train()
         torch.nn.init.normal_(made.out.weight, std=0.1)
         seen = stream.draw(8, 1).seen
-        sum(part.mean() for part in made.loss(seen, torch.randn(8, 4))).backward()
+        sum(part.mean() for part in made.loss(seen, torch.randn(8, made.latent))).backward()
         idle = [name for name, weight in made.named_parameters() if weight.grad is None or not weight.grad.any()]
         assert not idle
 
@@ -178,6 +179,22 @@ class TestNetwork:
         made = network().train()
         made.loss(stream.draw(8, 1).seen, torch.randn(8, 4))[2].mean().backward()
         assert all(weight.grad is None for weight in made.encoder.parameters())
+
+    def test_numbers_of_a_map_tell_of_their_place(self):
+        made = network(latent=128, mapped=True)
+        with torch.no_grad():
+            white = torch.zeros(1, 128)
+            plain = made.decode(white)
+            # Of the second plane, the third row and the seventh column of eight.
+            white[0, 64 + 2 * 8 + 6] = 1.0
+            changed = (made.decode(white) - plain)[0].abs().sum(0)
+        row, column = np.unravel_index(int(changed.argmax()), changed.shape)
+        assert abs(row - 20) < 12 and abs(column - 52) < 12
+        assert float(changed[40:, :20].sum()) < 0.01 * float(changed.sum())
+
+    def test_a_map_needs_as_many_numbers_as_cells(self):
+        with pytest.raises(ValueError, match="multiple of 64.*32"):
+            network(latent=32, mapped=True)
 
     @pytest.mark.parametrize("name", ["center", "spread"])
     def test_bad_options(self, name):
