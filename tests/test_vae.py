@@ -234,9 +234,9 @@ def test_an_index_at_its_bound_is_flagged(weights):
 class TestFaults:
     def test_nothing_found(self, weights):
         image = replace_data(blend(names="r")["r"], np.random.default_rng(1).normal(0, 0.15, (46, 50)))
-        with pytest.warns(AstropyUserWarning, match="no galaxy"):
+        with pytest.warns(AstropyUserWarning, match="no galaxy") as warned:
             found = deblend(image, method=Vae(weights=weights[1]))
-        assert len(found.catalog) == 0
+        assert len(warned) == 1 and len(found.catalog) == 0
         assert {"x_err", "n", "n_err"} <= set(found.catalog.colnames)
 
     def test_too_many(self, weights):

@@ -15,12 +15,14 @@ own noise, and the problem is solved again.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
 import torch
 from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
 from torch import Tensor
 
 from lensdeblend.deblenders.blend import Blend
@@ -166,7 +168,10 @@ class Vae(Deblender):
             position_prior=self.position_prior, ellipticity_prior=self.ellipticity_prior,
             radius_prior=self.radius_prior, device=self.device,
         )
-        catalog = joint.deblend(image, None, None, rng).catalog
+        with warnings.catch_warnings():
+            # It will be told once, of the result.
+            warnings.filterwarnings("ignore", "no galaxy was found", AstropyUserWarning)
+            catalog = joint.deblend(image, None, None, rng).catalog
         return np.column_stack([catalog["x"], catalog["y"]]).reshape(-1, 2)
 
     def _chosen(self, blend: Blend) -> tuple[str, tuple[int, ...]]:
