@@ -288,6 +288,16 @@ class TestStatistics:
             morphologies(np.ones((1, 64, 64)), np.ones(1), None)
 
 
+@pytest.mark.parametrize("changes, message", [
+    ({"bands": ("g", "r")}, "1 or 3 bands"),
+    ({"observation": Observation(0.1 * u.arcsec, (64, 64), unit=u.ct / u.s)}, "needs a PSF"),
+    ({"observation": Observation(0.1 * u.arcsec, (64, 60), GaussianPSF(0.3 * u.arcsec), unit=u.ct / u.s)}, "square"),
+])
+def test_sets_that_cannot_be_drawn(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(galaxy_set("made"), **changes)
+
+
 def test_a_set_of_ones_own():
     seen = Observation(0.2 * u.arcsec, (48, 48), GaussianPSF(0.5 * u.arcsec), unit=u.ct / u.s)
     own = GalaxySet("own", "discs", {"parametric": 1.0}, ("r",), seen, radius=(0.6, 0.8))

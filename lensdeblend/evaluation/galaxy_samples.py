@@ -55,6 +55,11 @@ class GalaxySet:
     flux : tuple of two floats
         In the reddest band, counts a second, likewise.
 
+    Raises
+    ------
+    ValueError
+        For another number of bands, an observation without a PSF, and stamps that are not square.
+
     Examples
     --------
     >>> from lensdeblend.evaluation import galaxy_set
@@ -70,6 +75,14 @@ class GalaxySet:
     observation: Observation
     radius: tuple[float, float] = (0.25, 0.7)
     flux: tuple[float, float] = (10.0, 1000.0)
+
+    def __post_init__(self):
+        if len(self.bands) not in (1, 3):
+            raise ValueError(f"{self.name}: galaxies are drawn in 1 or 3 bands, not {len(self.bands)}")
+        if self.observation.kernel is None:
+            raise ValueError(f"{self.name}: the observation needs a PSF, through which galaxies are measured")
+        if self.observation.shape[0] != self.observation.shape[1]:
+            raise ValueError(f"{self.name}: stamps must be square; got {self.observation.shape} pixels")
 
     @property
     def real(self) -> bool:
