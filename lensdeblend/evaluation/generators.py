@@ -23,6 +23,7 @@ from lensdeblend.evaluation.galaxy_summaries import (
 )
 from lensdeblend.evaluation.report import Case, GenerationReport
 from lensdeblend.evaluation.running import labelled, method_table, reason
+from lensdeblend.evaluation.summaries import failure_table
 from lensdeblend.interfaces import Generator
 from lensdeblend.results import Generation
 
@@ -281,7 +282,7 @@ class _Judge:
                 "neighbours": self._neighbours(sample, reference, made, galaxies, learned),
                 "reconstructions": self._reconstructions(sample, again),
                 "speed": rows["method", "galaxies", "flagged", "flags", "seconds"],
-                "failures": _failures(rows), "methods": methods,
+                "failures": failure_table(rows, ()), "methods": methods,
             },
             details={"reference": reference, "galaxies": galaxies},
             cases=tuple(self._mosaics(sample, again, made)),
@@ -384,8 +385,3 @@ class _Judge:
             yield Case(label, "mosaic", 0, np.nan, {
                 **shown, f"made by {label} in its place": images[some], "scale": self.test_set.pixel_scale,
             })
-
-
-def _failures(rows: Table) -> Table:
-    failed = rows[rows["failure"] != ""]
-    return Table([failed["method"], failed["failure"]], names=("method", "reason"))
