@@ -166,18 +166,19 @@ class TestNetwork:
         one, other = (view[inner].flatten() for view in views)
         assert float(torch.corrcoef(torch.stack([one, other]))[0, 1]) > 0.5
 
-    @pytest.mark.parametrize("options", [{}, {"latent": 64, "mapped": True}])
+    @pytest.mark.parametrize("options", [{}, {"latent": 64, "mapped": True}, {"flow": "matched"}])
     def test_every_weight_learns(self, stream, options):
         made = network(**options).train()
         torch.nn.init.normal_(made.out.weight, std=0.1)
         seen = stream.draw(8, 1).seen
-        sum(part.mean() for part in made.loss(seen, torch.randn(8, made.latent))).backward()
+        sum(part.mean() for part in made.loss(seen, torch.randn(8, made.noise))).backward()
         idle = [name for name, weight in made.named_parameters() if weight.grad is None or not weight.grad.any()]
         assert not idle
 
-    def test_the_flow_leaves_the_encoder_alone(self, stream):
-        made = network().train()
-        made.loss(stream.draw(8, 1).seen, torch.randn(8, 4))[2].mean().backward()
+    @pytest.mark.parametrize("flow", ["spline", "matched"])
+    def test_the_flow_leaves_the_encoder_alone(self, stream, flow):
+        made = network(flow=flow).train()
+        made.loss(stream.draw(8, 1).seen, torch.randn(8, made.noise))[2].mean().backward()
         assert all(weight.grad is None for weight in made.encoder.parameters())
 
     def test_numbers_of_a_map_tell_of_their_place(self):
@@ -195,6 +196,10 @@ class TestNetwork:
     def test_a_map_needs_as_many_numbers_as_cells(self):
         with pytest.raises(ValueError, match="multiple of 64.*32"):
             network(latent=32, mapped=True)
+
+    def test_unknown_flow(self):
+        with pytest.raises(ValueError, match="flow must be 'spline' or 'matched'; got 'lines'"):
+            network(flow="lines")
 
     @pytest.mark.parametrize("name", ["center", "spread"])
     def test_bad_options(self, name):

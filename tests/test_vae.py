@@ -79,7 +79,7 @@ class TestFit:
         with torch.no_grad():
             kinds = torch.zeros(2, 5)
             white = torch.tensor([[1.5, -1.0, 0.5], [-1.0, 1.2, 1.0]])
-            departures = network.decode(network.latents(kinds).transform.inv(white))
+            departures = network.decode(network.latents(white, kinds))
         images = blend(departures, noise=0.02)
         found = deblend(images, positions=POSITIONS, method=Vae(weights=weights[3]))
         plain = deblend(images, positions=POSITIONS, method=Joint(structure="none"))

@@ -124,7 +124,7 @@ class LatentBlend:
 
     def departures(self, white: Tensor) -> Tensor:
         """Latent vectors in the white space (n, latent) to (n, bands of the network, m, m)."""
-        return self.network.decode(self.network.latents(self.kinds).transform.inv(white))
+        return self.network.decode(self.network.latents(white, self.kinds))
 
     def images(self, numbers: Tensor) -> list[Tensor]:
         """Galaxies (n, 6 + latent) of flux 1, (n, bands, ny, nx) on each grid."""

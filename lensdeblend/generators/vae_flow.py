@@ -223,7 +223,7 @@ def _drawn(
     def part(some: Tensor, kind: Tensor, own: Tensor) -> np.ndarray:
         radius, e1, e2, n = some.unbind(1)
         with torch.no_grad():
-            departure = centred_on_profile(n, network.decode(network.latents(kind).transform.inv(own)))
+            departure = centred_on_profile(n, network.decode(network.latents(own, kind)))
             place = placed(torch.full_like(some[:, :2], (side - 1) / 2), radius, e1, e2)
             return stamps.seen(standard_light(place, n, departure, (side, side))[0]).cpu().double().numpy()
 

@@ -10,8 +10,9 @@ It draws the galaxy before the PSF; trained is the evidence's lower bound under 
     \mathcal{N}(0, 1)\big),
 
 each image with its own PSF, noise and mask, the amplitudes :math:`a_b` solved for (Kingma & Welling 2013,
-arXiv:1312.6114; Lanusse et al. 2021MNRAS.504.5543L for the PSF within the likelihood). A neural spline flow (Durkan et
-al. 2019arXiv190604032D) learns what latent vectors galaxies of a Sérsic index, ellipticity and colour have.
+arXiv:1312.6114; Lanusse et al. 2021MNRAS.504.5543L for the PSF within the likelihood). A flow
+(`lensdeblend.networks.latent_flows`) learns what latent vectors galaxies of a Sérsic index, ellipticity and colour
+have.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import zuko
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, pixel_shuffle
 
 from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.standard_light import Placed, placed, standard_light, unsqueezed
 from lensdeblend.networks.blocks import ResidualBlock
+from lensdeblend.networks.latent_flows import MatchedFlow, SplineFlow
 
 __all__ = ["GalaxyAutoencoder", "GalaxyImages"]
 
@@ -101,8 +102,10 @@ class GalaxyAutoencoder(nn.Module):
         each number tells of one place; otherwise each tells of the whole galaxy.
     widths : sequence of four ints
         Channels of the maps of 4, 8, 16 and 32 pixels a side.
+    flow : {"spline", "matched"}
+        Which of `lensdeblend.networks.latent_flows`.
     transforms, hidden, bins : int
-        Of the flow: coupling layers, neurons in each of their two hidden layers, bins of the splines.
+        Of the flow: coupling layers or residual blocks, neurons in each of their hidden layers, bins of the splines.
     center, spread : sequences of 2 + bands floats
         Mean and standard deviation of `GalaxyImages.kind` over the population.
     """
@@ -110,9 +113,11 @@ class GalaxyAutoencoder(nn.Module):
     def __init__(
         self, bands: int = 1, latent: int = 32, widths: Sequence[int] = (96, 64, 32, 16), transforms: int = 4,
         hidden: int = 64, bins: int = 8, center: Sequence[float] | None = None, spread: Sequence[float] | None = None,
-        mapped: bool = False,
+        mapped: bool = False, flow: str = "spline",
     ):
         super().__init__()
+        if flow not in ("spline", "matched"):
+            raise ValueError(f"flow must be 'spline' or 'matched'; got {flow!r}")
         self.bands, self.latent = bands, latent
         kinds = bands + 2
         for name, values, usual in (("center", center, 0.0), ("spread", spread, 1.0)):
@@ -148,8 +153,9 @@ class GalaxyAutoencoder(nn.Module):
         # At the beginning, all galaxies are Sérsics.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
-        self.flow = zuko.flows.NSF(
-            latent, kinds, transforms=transforms, passes=2, hidden_features=(hidden, hidden), bins=bins
+        self.flow = (
+            SplineFlow(latent, kinds, transforms, hidden, bins) if flow == "spline"
+            else MatchedFlow(latent, kinds, transforms, hidden)
         )
 
     def decode(self, z: Tensor) -> Tensor:
@@ -177,19 +183,28 @@ class GalaxyAutoencoder(nn.Module):
             sharpness = (seen.psf.square().sum((2, 3)).mean(1).rsqrt() / seen.radius / 4)[:, None, None, None]
             return torch.cat([there, sharpness.expand(-1, 1, _SIDE, _SIDE)], 1)
 
+    @property
+    def noise(self) -> int:
+        """Numbers that `loss` takes a galaxy."""
+        return self.latent + self.flow.noise
+
     def loss(self, seen: GalaxyImages, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Chi-square over two, divergence from the white prior, and the flow's negative log density of the latent
-        vectors, (batch,) each; ``noise`` (batch, latent) is white."""
+        """Chi-square over two, divergence from the white prior, and the flow's loss, (batch,) each; ``noise`` (batch,
+        `noise`) is white."""
         mean, log_sd = (part.float() for part in self.encode(seen))
-        z = mean + log_sd.exp() * noise
+        own, rest = noise.tensor_split((self.latent,), 1)
+        z = mean + log_sd.exp() * own
         departure = self.decode(z).float()
         divergence = (0.5 * (mean.square() + (2 * log_sd).exp() - 1) - log_sd).sum(1)
-        likely = -self.latents(seen.kind).log_prob(z.detach())
-        return 0.5 * seen.chi_square(seen.drawn(departure)), divergence, likely
+        off = self.flow.loss(z.detach(), self._standard(seen.kind), rest)
+        return 0.5 * seen.chi_square(seen.drawn(departure)), divergence, off
 
-    def latents(self, kind: Tensor) -> torch.distributions.Distribution:
-        """Of galaxies of these kinds (batch, 2 + bands)."""
-        return self.flow((kind - self.center) / self.spread)
+    def latents(self, white: Tensor, kind: Tensor) -> Tensor:
+        """White noise to latent vectors (batch, latent) of galaxies of these kinds (batch, 2 + bands)."""
+        return self.flow.from_white(white, self._standard(kind))
+
+    def _standard(self, kind: Tensor) -> Tensor:
+        return (kind - self.center) / self.spread
 
 
 def _in_standard_frame(maps: Tensor, seen: GalaxyImages) -> Tensor:

@@ -58,8 +58,8 @@ class Galaxies(Task):
     """Learn the departures of galaxies from their profiles.
 
     Losses, each with its weight in the recipe, per pixel of the images: ``likelihood``, half of chi-square;
-    ``divergence``, of the latent vectors from the white prior (both at 1: the evidence's lower bound); ``flow``, the
-    negative log density of the latent vectors given Sérsic index, ellipticity and colours, which trains the flow alone.
+    ``divergence``, of the latent vectors from the white prior (both at 1: the evidence's lower bound); ``flow``, that
+    of the flow from noise to latent vectors, given Sérsic index, ellipticity and colours, which trains the flow alone.
     """
 
     watched = ("bound", False)
@@ -93,7 +93,7 @@ class Galaxies(Task):
         return self._stream(split).draw(count, seed, device)
 
     def loss(self, network: nn.Module, batch: DrawnGalaxies) -> tuple[Tensor, dict[str, Tensor]]:
-        noise = torch.randn(len(batch.clean), network.latent, device=batch.clean.device)
+        noise = torch.randn(len(batch.clean), network.noise, device=batch.clean.device)
         values = network.loss(batch.seen, noise)
         used = (batch.seen.weight > 0).sum((1, 2, 3))
         parts = {name: (value / used).mean() for name, value in zip(self.losses, values)}
@@ -102,16 +102,16 @@ class Galaxies(Task):
     def measure(self, network: nn.Module, batch: DrawnGalaxies) -> dict[str, float]:
         seen = batch.seen
         noise = torch.randn(
-            len(batch.clean), network.latent, generator=torch.Generator().manual_seed(0)
+            len(batch.clean), network.noise, generator=torch.Generator().manual_seed(0)
         ).to(batch.clean.device)
-        half, divergence, likely = network.loss(seen, noise)
+        half, divergence, off = network.loss(seen, noise)
         profile = seen.drawn()
         drawn = seen.drawn(network.decode(network.encode(seen)[0]))
         used = (seen.weight > 0).sum((1, 2, 3))
         freedom = (used - network.bands).clamp_min(1)
         figures = {
             "bound": float(((half + divergence) / used).mean()), "divergence": float(divergence.mean()),
-            "flow": float(likely.mean()), "chi2": float((seen.chi_square(drawn) / freedom).mean()),
+            "flow": float(off.mean()), "chi2": float((seen.chi_square(drawn) / freedom).mean()),
             "chi2_of_profiles": float((seen.chi_square(profile) / freedom).mean()),
         }
         peak = batch.clean.flatten(2).amax(2)[:, :, None, None].clamp_min(1e-30)
@@ -128,7 +128,8 @@ class Galaxies(Task):
         seen = batch.seen
         profile = seen.drawn()
         drawn = seen.drawn(network.decode(network.encode(seen)[0]))
-        another = seen.drawn(network.decode(network.latents(seen.kind).sample()))
+        white = torch.randn(len(drawn), network.latent, device=drawn.device)
+        another = seen.drawn(network.decode(network.latents(white, seen.kind)))
         shown = {"data": seen.data, "galaxy": batch.clean}
         for name, image in (("decoded", drawn), ("profile", profile), ("another galaxy", another)):
             shown[name] = seen.amplitudes(image)[:, :, None, None] * image
