@@ -175,14 +175,16 @@ class SuperResolver(ABC):
         image : `~astropy.nddata.NDData` or ``{band: NDData}``
             As `~lensdeblend.prepare` leaves it.
         factor : float
-            Above 1.
+            From 1 to 5, not always whole.
         rng : `numpy.random.Generator`
             The only source of random numbers.
 
         Returns
         -------
         `~lensdeblend.results.SuperResolution`
-            Images over the same piece of sky, their values flux per finer pixel.
+            Images of ``round(n * factor)`` pixels a side, exactly ``factor`` times smaller, about the same centre: over
+            the same piece of sky, but for at most a quarter of a finer pixel at each edge where ``n * factor`` is not
+            whole. Their values are flux per finer pixel.
 
         Raises
         ------

@@ -9,8 +9,11 @@ import astropy.units as u
 import numpy as np
 
 __all__ = [
-    "check_choice", "check_device", "check_gaussian", "check_number", "check_positive", "check_whole", "chosen_device",
+    "check_choice", "check_device", "check_factor", "check_gaussian", "check_number", "check_positive", "check_whole",
+    "chosen_device",
 ]
+
+_LARGEST_FACTOR = 5
 
 
 def check_choice(name: str, value, allowed: tuple) -> None:
@@ -40,6 +43,24 @@ def chosen_device(value: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_factor(value) -> None:
+    """How many times smaller pixels may become: 1 to 5.
+
+    Raises
+    ------
+    TypeError
+        For what is no number.
+    ValueError
+        For a number out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"factor must be a number; got {value!r}")
+    if not 1 <= value <= LARGEST_FACTOR:
+        raise ValueError(
+            f"factor must be from 1 to {_LARGEST_FACTOR}, how many times smaller the pixels become; got {value}"
+        )
 
 
 def check_whole(name: str, value, least: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import astropy.units as u
@@ -15,6 +15,7 @@ from astropy.units import Quantity
 
 from lensdeblend.images import prepare, recast
 from lensdeblend.interfaces import Image
+from lensdeblend.options import check_factor
 from lensdeblend.plugins import Resolved, resolve
 from lensdeblend.plugins.provenance import provenance
 from lensdeblend.results import Deblending, Generation, Reconstruction, Result, Simulation, SuperResolution
@@ -214,7 +215,7 @@ def superresolve(
     image : `~astropy.nddata.NDData`, ``{band: NDData}`` or list of them
         What `~lensdeblend.prepare` accepts. A list gives the list of results, computed as one batch.
     factor : float
-        How many times smaller the pixels become; above 1.
+        How many times smaller the pixels become, from 1 to 5; it need not be whole.
     method : str or `~lensdeblend.interfaces.SuperResolver`
         A name of ``methods("superresolver")``, ``"distribution::name"``, or an instance that carries its options.
     seed : int or `~numpy.random.Generator`, optional
@@ -228,13 +229,10 @@ def superresolve(
     Raises
     ------
     TypeError, ValueError
-        For a factor that is not above 1, an image that `~lensdeblend.prepare` refuses, an empty list, an unknown
+        For a factor that is not from 1 to 5, an image that `~lensdeblend.prepare` refuses, an empty list, an unknown
         method.
     """
-    if isinstance(factor, bool) or not isinstance(factor, Real):
-        raise TypeError(f"factor must be a number; got {factor!r}")
-    if not 1 < factor < np.inf:
-        raise ValueError(f"factor must be above 1; got {factor}")
+    check_factor(factor)
     return _on_images(
         "superresolve", "superresolver", SuperResolution, image, method, seed,
         lambda method, images, rng: method.superresolve_batch(images, factor, rng),

@@ -229,8 +229,14 @@ def _(result: Generation):
 @draw.register
 def _(result: SuperResolution):
     bands = list(_bands(result.image))
-    n_panels = 2 + sum(part is not None for part in (result.source, result.convergence, result.deflection))
-    figure, axes = panels.blank_figure(*_rows_and_columns(len(bands), n_panels), title_lines=1)
+    optional = result.intrinsic, result.source, result.convergence, result.deflection, result.magnification
+    n_panels = 1 + sum(part is not None for part in optional)
+    title = rf"$\chi^2_\nu = {result.chi2:.3f}$"
+    if result.flags:
+        title += "\nflags: " + ", ".join(result.flags)
+    figure, axes = panels.blank_figure(
+        *_rows_and_columns(len(bands), n_panels), title_lines=title.count("\n") + 1
+    )
     for row, band in zip(_split(axes, len(bands)), bands):
         pick = _picker(band)
         image = pick(result.image)
@@ -239,7 +245,8 @@ def _(result: SuperResolution):
         panels.draw_image(remaining[0], image, _titled("through the PSF", band))
         panels.draw_compass(remaining[0], image)
         panels.draw_scale_bar(remaining.pop(0))
-        panels.draw_image(remaining.pop(0), pick(result.intrinsic), "before the PSF")
+        if result.intrinsic is not None:
+            panels.draw_image(remaining.pop(0), pick(result.intrinsic), "before the PSF")
         if result.source is not None:
             source = pick(result.source)
             panels.draw_image(
@@ -252,9 +259,13 @@ def _(result: SuperResolution):
         if result.deflection is not None:
             x, y = result.deflection
             panels.draw_map(remaining.pop(0), NDData(np.hypot(x.data, y.data)), "deflection", "arcsec", frame=frame)
+        if result.magnification is not None:
+            # It is infinite on critical curves.
+            strength = NDData(np.abs(result.magnification.data))
+            panels.draw_map(remaining.pop(0), strength, "magnification", r"$|\mu|$", frame=frame, upper=20.0)
         _hide(remaining)
     _label_axes(axes)
-    figure.suptitle(rf"$\chi^2_\nu = {result.chi2:.3f}$", fontsize="medium")
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 

@@ -209,28 +209,34 @@ class SuperResolution(Result):
     Attributes
     ----------
     image : NDData
-        Noise-free, through the input's PSF, WCS refined by the factor.
-    intrinsic : NDData
-        The same before the PSF.
+        Noise-free, through the input's PSF, WCS refined by the factor; flux per finer pixel.
+    intrinsic : NDData or None
+        The same before the PSF; None where the method knows of no PSF, as an interpolation.
     source : NDData or None
         The source plane before the PSF, on its own finer grid.
     deflection : tuple of NDData or None
-        (x, y), arcsec, on the pixels of ``image``.
+        (x, y), arcsec, on the pixels of ``image`` (for bands, of the first).
     convergence : NDData or None
-        On the pixels of ``image``, in units of the critical surface density.
+        On the same pixels, in units of the critical surface density.
     parameters : QTable or None
         Of the lens, as in `Reconstruction`.
     chi2 : float
         Reduced chi-square of the model on the pixels of the input.
+    flags : tuple of str
+        Empty when nothing is wrong.
+    magnification : NDData or None
+        On the same pixels, negative where an image is mirrored.
     meta : mapping
         Provenance, and what the method notes.
     """
 
     image: BandedImage
-    intrinsic: BandedImage
+    intrinsic: BandedImage | None
     source: BandedImage | None
     deflection: tuple[NDData, NDData] | None
     convergence: NDData | None
     parameters: QTable | None
     chi2: float
+    flags: tuple[str, ...] = ()
+    magnification: NDData | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)

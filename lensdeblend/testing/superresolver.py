@@ -57,6 +57,8 @@ def _check_images(result: SuperResolution, image: NDData, factor: float) -> None
     fine = pixel_scale(image) / factor
     for name in ("image", "intrinsic"):
         item = getattr(result, name)
+        if name == "intrinsic" and item is None:
+            continue
         require(isinstance(item, NDData), f"{name} must be an NDData; got {type(item).__name__}")
         require(item.data.shape == shape, f"{name} has shape {item.data.shape}, not {shape}")
         scale = pixel_scale(item)
@@ -71,4 +73,17 @@ def _check_images(result: SuperResolution, image: NDData, factor: float) -> None
         abs(total - expected) < 5 * noise + 0.02 * abs(expected),
         f"the fine image holds a flux of {total:.5g}, the input {expected:.5g}: pixel values are flux a pixel",
     )
+    for name, item in _maps(result):
+        require(isinstance(item, NDData), f"{name} must be an NDData; got {type(item).__name__}")
+        require(item.data.shape == shape, f"{name} has shape {item.data.shape}, not that of image, {shape}")
+        require_finite(item, name)
+    require(all(isinstance(flag, str) for flag in result.flags), f"flags must be strings; got {result.flags!r}")
     require(np.isfinite(result.chi2), "chi2 must be a number: the fine image is a model of the data")
+
+
+def _maps(result: SuperResolution) -> list[tuple[str, NDData]]:
+    maps = [(name, getattr(result, name)) for name in ("convergence", "magnification")]
+    if result.deflection is not None:
+        require(len(result.deflection) == 2, f"deflection must be (x, y); got {len(result.deflection)} maps")
+        maps += zip(("deflection in x", "deflection in y"), result.deflection)
+    return [(name, item) for name, item in maps if item is not None]
