@@ -57,7 +57,7 @@ def check_factor(value) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"factor must be a number; got {value!r}")
-    if not 1 <= value <= LARGEST_FACTOR:
+    if not 1 <= value <= _LARGEST_FACTOR:
         raise ValueError(
             f"factor must be from 1 to {_LARGEST_FACTOR}, how many times smaller the pixels become; got {value}"
         )

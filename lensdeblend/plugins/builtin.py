@@ -167,3 +167,13 @@ def lensdeblend_generators():
         requires=("galsim", "torch"),
         reference="2012MNRAS.420.1518M",
     )
+
+
+@hookimpl
+def lensdeblend_superresolvers():
+    yield Method(
+        name="interpolation",
+        target="lensdeblend.superresolvers.interpolation:Interpolation",
+        summary="Bicubic, Lanczos or spline interpolation, flux conserved: the floor",
+        reference="1981ITASS..29.1153K",
+    )
