@@ -25,7 +25,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["epl", "epl_convergence", "epl_jacobian", "series_terms", "sie"]
+__all__ = ["epl", "epl_convergence", "epl_convergence_jacobian", "epl_jacobian", "series_terms", "sie"]
 
 _SERIES_TOLERANCE = {torch.float32: 1e-8, torch.float64: 1e-13}
 # Squared arcsec; keeps the centre finite, and so that of its inverse square, which gradients take.
@@ -142,6 +142,28 @@ def epl_convergence(
     zx, zy = (1 - e1) * dx - e2 * dy, (1 + e1) * dy - e2 * dx
     log_length = 0.5 * torch.log(zx * zx + zy * zy + _SOFTENING2[zx.dtype])
     return (1 - t / 2) * torch.exp(t * (torch.log(theta_E) + 0.5 * torch.log1p(-(e1 * e1 + e2 * e2)) - log_length))
+
+
+def epl_convergence_jacobian(
+    x: Tensor, y: Tensor, theta_E: Tensor, gamma: Tensor, e1: Tensor, e2: Tensor, center_x: Tensor, center_y: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """Convergence, and its derivatives by ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``, ``center_y``."""
+    t, round_part = gamma - 1, 1 - (e1 * e1 + e2 * e2)
+    dx, dy = x - center_x, y - center_y
+    zx, zy = (1 - e1) * dx - e2 * dy, (1 + e1) * dy - e2 * dx
+    length2 = zx * zx + zy * zy + _SOFTENING2[zx.dtype]
+    log_ratio = torch.log(theta_E) + 0.5 * torch.log(round_part) - 0.5 * torch.log(length2)
+    power = torch.exp(t * log_ratio)
+    convergence = (1 - t / 2) * power
+    steep = convergence * t / length2
+    return convergence, [
+        convergence * t / theta_E,
+        convergence * log_ratio - power / 2,
+        steep * (zx * dx - zy * dy) - convergence * t * e1 / round_part,
+        steep * (zx * dy + zy * dx) - convergence * t * e2 / round_part,
+        steep * ((1 - e1) * zx - e2 * zy),
+        steep * ((1 + e1) * zy - e2 * zx),
+    ]
 
 
 def epl_jacobian(

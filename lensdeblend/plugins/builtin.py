@@ -172,6 +172,13 @@ def lensdeblend_generators():
 @hookimpl
 def lensdeblend_superresolvers():
     yield Method(
+        name="forward",
+        target="lensdeblend.superresolvers.forward:Forward",
+        summary="Lens and source fitted, drawn on finer pixels, with mass maps and errors",
+        requires=("torch",),
+        reference="2015A&A...580A..79T",
+    )
+    yield Method(
         name="interpolation",
         target="lensdeblend.superresolvers.interpolation:Interpolation",
         summary="Bicubic, Lanczos or spline interpolation, flux conserved: the floor",

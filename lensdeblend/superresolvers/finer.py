@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
+from scipy.interpolate import CubicSpline
 from scipy.ndimage import map_coordinates
 
 from lensdeblend.images import on_grid, pixel_scale
@@ -53,14 +54,14 @@ class FinePixels:
         return on_grid(self.image, data, pixel_scale=self.scale * u.arcsec, **fields)
 
     def gathered(self, data: np.ndarray) -> np.ndarray:
-        """Flux of the fine pixels (ny, nx) in the pixels of the image, each by the area it has there.
+        """Flux of the fine pixels (ny, nx) in the pixels of the image.
 
-        Where the fine pixels end within a pixel of the image, what they hold of it stands for all of it.
+        The sums of fine pixels where the factor is whole; otherwise, too, the differences of the flux within the pixels'
+        edges, read off between the edges of the fine pixels by a cubic spline.
         """
-        rows, columns = (
-            _shares(n, count, self.factor) for n, count in zip(self.image.data.shape, self.shape)
-        )
-        return rows @ data @ columns.T
+        for axis, (n, count) in enumerate(zip(self.image.data.shape, self.shape)):
+            data = np.moveaxis(_gathered(np.moveaxis(data, axis, 0), n, count, self.factor), 0, axis)
+        return data
 
     def psf(self) -> np.ndarray | None:
         """The image's PSF on the fine pixels: the cubic spline through its pixels, zero beyond; odd, sum 1."""
@@ -75,10 +76,8 @@ class FinePixels:
         return fine / fine.sum()
 
 
-def _shares(n: int, count: int, factor: float) -> np.ndarray:
-    """How much of each of ``count`` fine pixels lies in each of ``n`` pixels."""
-    edges = (np.arange(n + 1) - n / 2) * factor
-    fine = np.arange(count + 1) - count / 2
-    overlap = np.minimum(edges[1:, None], fine[None, 1:]) - np.maximum(edges[:-1, None], fine[None, :-1])
-    overlap = overlap.clip(0)
-    return overlap * (factor / overlap.sum(1, keepdims=True))
+def _gathered(data: np.ndarray, n: int, count: int, factor: float) -> np.ndarray:
+    """``count`` fine pixels along the first axis in ``n``."""
+    within = np.concatenate([np.zeros_like(data[:1]), np.cumsum(data, 0)])
+    flux = CubicSpline(np.arange(count + 1) - count / 2, within)
+    return np.diff(flux((np.arange(n + 1) - n / 2) * factor), axis=0)
