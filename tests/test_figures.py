@@ -276,7 +276,20 @@ def test_superresolution_draws_the_maps_that_it_has():
     )
     figure = result.plot()
     assert (drawn(panel(figure, "deflection")) == 5).all()
-    assert not [axes for axes in figure.axes if axes.get_title() in ("source", "convergence")]
+    assert not [axes for axes in figure.axes if axes.get_title() in ("source", "convergence", "magnification")]
+
+
+def test_superresolution_of_bands_draws_the_lens_once_and_its_flags():
+    _, model = make_image()
+    magnification = NDData(np.full((SIZE, SIZE), -4.0))
+    figure = SuperResolution(
+        image={"g": model, "i": model}, intrinsic=None, source=None, deflection=None, convergence=None,
+        parameters=None, chi2=1.0, flags=("poor fit",), magnification=magnification,
+    ).plot()
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert titles == ["through the PSF, g", "magnification", "through the PSF, i"]
+    assert (drawn(panel(figure, "magnification")) == 4).all()
+    assert figure.get_suptitle().endswith("flags: poor fit")
 
 
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])

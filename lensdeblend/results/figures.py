@@ -240,7 +240,6 @@ def _(result: SuperResolution):
     for row, band in zip(_split(axes, len(bands)), bands):
         pick = _picker(band)
         image = pick(result.image)
-        frame = Frame.of(image)
         remaining = list(row)
         panels.draw_image(remaining[0], image, _titled("through the PSF", band))
         panels.draw_compass(remaining[0], image)
@@ -253,20 +252,26 @@ def _(result: SuperResolution):
                 remaining[0], source, "source", frame=Frame.of(source, image), label="flux per source pixel"
             )
             panels.draw_scale_bar(remaining.pop(0))
-        if result.convergence is not None:
-            # The convergence of a power law is infinite at its centre; beyond 2 nothing is to be seen.
-            panels.draw_map(remaining.pop(0), result.convergence, "convergence", r"$\kappa$", frame=frame, upper=2.0)
-        if result.deflection is not None:
-            x, y = result.deflection
-            panels.draw_map(remaining.pop(0), NDData(np.hypot(x.data, y.data)), "deflection", "arcsec", frame=frame)
-        if result.magnification is not None:
-            # It is infinite on critical curves.
-            strength = NDData(np.abs(result.magnification.data))
-            panels.draw_map(remaining.pop(0), strength, "magnification", r"$|\mu|$", frame=frame, upper=20.0)
+        if band == bands[0]:
+            _draw_lens_maps(remaining, result, Frame.of(image))
         _hide(remaining)
     _label_axes(axes)
     figure.suptitle(title, fontsize="medium")
     return figure
+
+
+def _draw_lens_maps(remaining: list, result: SuperResolution, frame: Frame) -> None:
+    """Draw what is known of the lens, on as many of the ``remaining`` panels."""
+    if result.convergence is not None:
+        # The convergence of a power law is infinite at its centre; beyond 2 nothing is to be seen.
+        panels.draw_map(remaining.pop(0), result.convergence, "convergence", r"$\kappa$", frame=frame, upper=2.0)
+    if result.deflection is not None:
+        x, y = result.deflection
+        panels.draw_map(remaining.pop(0), NDData(np.hypot(x.data, y.data)), "deflection", "arcsec", frame=frame)
+    if result.magnification is not None:
+        # It is infinite on critical curves.
+        strength = NDData(np.abs(result.magnification.data))
+        panels.draw_map(remaining.pop(0), strength, "magnification", r"$|\mu|$", frame=frame, upper=20.0)
 
 
 def _bands(image: BandedImage) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class Forward(SuperResolver):
     >>> result.image.data.shape, result.flags
     ((120, 120), ())
     >>> print(f"{result.parameters['mass_E'][0]:.3g}")
-    2.2e+11 solMass
+    3.4e+11 solMass
     """
 
     reconstructor: str | Reconstructor = "forward"

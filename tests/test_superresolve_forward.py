@@ -1,0 +1,404 @@
+"""Super-resolution by a fit: against the truth on finer pixels, lenstronomy's maps, and the scatter of the noise."""
+
+from dataclasses import dataclass, replace
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.cosmology import Planck18
+from astropy.nddata import CCDData, NDData, VarianceUncertainty
+from astropy.wcs import WCS
+from lenstronomy.Cosmo.lens_cosmo import LensCosmo
+from lenstronomy.LensModel.lens_model import LensModel
+from numpy.testing import assert_allclose
+
+from lensdeblend import reconstruct, simulate, superresolve
+from lensdeblend.interfaces import Reconstructor
+from lensdeblend.reconstructors.forward import Forward as Fit
+from lensdeblend.results import SuperResolution
+from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic, Shear
+from lensdeblend.superresolvers.finer import FinePixels
+from lensdeblend.superresolvers.forward import Forward
+from lensdeblend.superresolvers.interpolation import Interpolation
+from lensdeblend.testing.common import require_same_result
+
+NAMES = ("theta_E", "gamma", "e1", "e2", "center_x", "center_y")
+QUICK = Fit(sources=1, lens_light=0, start="blind", draws=64, starts=4, samples=0)
+SCENE = Scene(
+    mass=[EPL(1.0 * u.arcsec, 2.05, e1=0.1, e2=-0.05, center_x=0.02 * u.arcsec), Shear(0.03, -0.02)],
+    sources=[Sersic(30.0, 0.2 * u.arcsec, 1.2, e1=0.1, e2=0.1, center_x=0.12 * u.arcsec, center_y=-0.08 * u.arcsec)],
+)
+OBSERVATION = Observation(0.1 * u.arcsec, (34, 36), GaussianPSF(0.2 * u.arcsec), background_rms=0.02)
+
+
+def lens_image(seed=1, observation=OBSERVATION, scene=SCENE):
+    image = simulate(scene, observation, seed=seed).image
+    image.wcs = WCS({
+        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CDELT1": -0.1 / 3600, "CDELT2": 0.1 / 3600, "CRVAL1": 30.0,
+        "CRVAL2": -20.0, "CRPIX1": 18.5, "CRPIX2": 17.5,
+    })
+    return image
+
+
+def sharpened(image, factor=2, reconstructor=QUICK, **options):
+    return superresolve(image, factor=factor, method=Forward(reconstructor, **options), seed=1)
+
+
+def error(image):
+    return np.sqrt(image.uncertainty.array)
+
+
+def centres(shape, scale):
+    y, x = (np.indices(shape) - (np.array(shape)[:, None, None] - 1) / 2) * scale
+    return x, y
+
+
+def lenstronomy_lens(parameters):
+    values = {name: float(u.Quantity(parameters[name][0]).value) for name in (*NAMES, "gamma1", "gamma2")}
+    return LensModel(["EPL", "SHEAR"]), [
+        {name: values[name] for name in NAMES}, {"gamma1": values["gamma1"], "gamma2": values["gamma2"]},
+    ]
+
+
+TRUE_LENS = LensModel(["EPL", "SHEAR"]), [
+    {"theta_E": 1.0, "gamma": 2.05, "e1": 0.1, "e2": -0.05, "center_x": 0.02, "center_y": 0.0},
+    {"gamma1": 0.03, "gamma2": -0.02},
+]
+
+
+@dataclass(frozen=True)
+class Changed(Reconstructor):
+    """The quick fit, told otherwise."""
+
+    change: object
+
+    def reconstruct(self, image, rng):
+        found = QUICK.reconstruct(image, rng)
+        return replace(found, **self.change(found))
+
+
+@pytest.fixture(scope="module")
+def image():
+    return lens_image()
+
+
+@pytest.fixture(scope="module")
+def found(image):
+    return reconstruct(image, method=QUICK, seed=1)
+
+
+@pytest.fixture(scope="module")
+def result(image):
+    return sharpened(image)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return simulate(SCENE, OBSERVATION.refined(2), seed=1).noiseless.data
+
+
+def test_it_is_far_closer_to_the_truth_than_an_interpolation(image, result, truth):
+    def rms(fine):
+        return np.sqrt(np.mean((fine.data - truth) ** 2))
+
+    floor = min(rms(superresolve(image, method=Interpolation(kernel)).image) for kernel in ("bicubic", "lanczos"))
+    assert rms(result.image) < 0.12 * floor
+    assert result.flags == ()
+
+
+@pytest.mark.parametrize("factor", [1, 1.7, 2, 5])
+def test_fine_pixels_add_up_to_the_model_that_was_fitted(image, found, factor):
+    result = sharpened(image, factor)
+    assert result.image.data.shape == tuple(round(n * factor) for n in (34, 36))
+    apart = (FinePixels(image, factor).gathered(result.image.data) - found.model.data) / 0.02
+    assert np.abs(apart).max() < 0.35
+    assert result.meta["rebinned"] == pytest.approx(np.abs(apart).max(), rel=1e-6)
+    assert result.chi2 == found.chi2
+    assert result.image.data.sum() == pytest.approx(found.model.data.sum(), rel=2e-3)
+
+
+@pytest.mark.parametrize("factor", [2.6, 3])
+def test_without_a_psf_they_add_up_exactly(factor):
+    image = lens_image(observation=replace(OBSERVATION, psf=None))
+    result = sharpened(image, factor)
+    assert result.image.psf is None
+    assert_allclose(result.image.data, result.intrinsic.data)
+    assert result.meta["rebinned"] < (0.05 if factor == 3 else 0.3)
+
+
+def test_the_psf_is_that_of_finer_pixels(image, result):
+    expected = OBSERVATION.psf.kernel(0.05 * u.arcsec)
+    size = min(len(expected), len(result.image.psf))
+    rims = [(len(kernel) - size) // 2 for kernel in (expected, result.image.psf)]
+    ours, theirs = (kernel[rim:rim + size, rim:rim + size] for kernel, rim in zip((result.image.psf, expected), rims[::-1]))
+    assert_allclose(ours, theirs, atol=0.01 * expected.max())
+    assert result.image.psf.sum() == pytest.approx(1)
+
+
+def test_the_intrinsic_image_is_before_the_psf(result):
+    before = simulate(SCENE, replace(OBSERVATION.refined(2), psf=None), seed=1).noiseless.data
+    assert np.abs(result.intrinsic.data - before).max() < 0.03 * before.max()
+    assert np.abs(result.image.data - before).max() > 0.1 * before.max()
+
+
+def test_an_undersampled_psf_is_flagged():
+    sharp = replace(OBSERVATION, psf=GaussianPSF(0.1 * u.arcsec))
+    result = sharpened(lens_image(observation=sharp))
+    assert result.meta["rebinned"] > 1
+    assert "finer pixels depart from the fit" in result.flags
+
+
+@pytest.mark.parametrize("factor", [2, 2.3])
+def test_the_sky_is_the_same(image, factor):
+    fine = sharpened(image, factor).image
+    ny, nx = fine.data.shape
+    middle = fine.wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
+    assert middle.separation(image.wcs.pixel_to_world(17.5, 16.5)) < 1e-6 * u.arcsec
+    corner = fine.wcs.pixel_to_world(-0.5, -0.5).separation(image.wcs.pixel_to_world(-0.5, -0.5))
+    assert corner < (1e-6 if factor == 2 else 0.36 * 0.1 / factor) * u.arcsec
+
+
+def test_the_maps_are_those_of_lenstronomy(result):
+    model, parameters = lenstronomy_lens(result.parameters)
+    x, y = centres((68, 72), 0.05)
+    for ours, theirs in zip(result.deflection, model.alpha(x.ravel(), y.ravel(), parameters)):
+        assert ours.unit == u.arcsec
+        assert_allclose(ours.data.ravel(), theirs, atol=1e-9)
+    magnification = model.magnification(x.ravel(), y.ravel(), parameters).reshape(x.shape)
+    assert_allclose(1 / result.magnification.data, 1 / magnification, atol=1e-8)
+    convergence = model.kappa(x.ravel(), y.ravel(), parameters).reshape(x.shape)
+    far = np.hypot(x, y) > 0.5
+    assert_allclose(result.convergence.data[far], convergence[far], rtol=5e-3)
+
+
+def test_the_convergence_is_an_average_also_at_the_centre(result):
+    # By the divergence theorem: the mean over a square is half the deflection out of it, over its area.
+    model, parameters = lenstronomy_lens(result.parameters)
+    along, half = np.linspace(-0.1, 0.1, 4001), np.full(4001, 0.1)
+    right, left, top, bottom = (
+        model.alpha(px, py, parameters)[axis]
+        for px, py, axis in ((half, along, 0), (-half, along, 0), (along, half, 1), (along, -half, 1))
+    )
+    mean = (np.trapezoid(right - left, along) + np.trapezoid(top - bottom, along)) / (2 * 0.2**2)
+    assert result.convergence.data[32:36, 34:38].mean() == pytest.approx(mean, rel=1e-3)
+
+
+def test_deflection_and_convergence_are_the_true_ones_within_their_errors(result):
+    x, y = centres((68, 72), 0.05)
+    model, parameters = TRUE_LENS
+    ring = np.abs(np.hypot(x, y) - 1) < 0.3
+    for ours, theirs in zip(result.deflection, model.alpha(x.ravel(), y.ravel(), parameters)):
+        assert (np.abs(ours.data - theirs.reshape(x.shape))[ring] < 4 * error(ours)[ring]).all()
+        assert error(ours)[ring].max() < 0.05
+    kappa = model.kappa(x.ravel(), y.ravel(), parameters).reshape(x.shape)
+    assert (np.abs(result.convergence.data - kappa)[ring] < 4 * error(result.convergence)[ring]).all()
+
+
+def test_errors_are_those_of_samples(image, result):
+    """Against the deflection and convergence of lenses drawn from the covariance of the fit, by lenstronomy."""
+    fit = reconstruct(image, method=QUICK, seed=1)
+    names = [name for name in fit.parameters.colnames if not name.endswith("_err")]
+    best = np.array([u.Quantity(fit.parameters[name][0]).value for name in names])
+    # So small that what is second order in the errors does not matter.
+    draws = np.random.default_rng(1).multivariate_normal(best, 1e-4 * fit.covariance, 400)
+    rows, columns = np.array([10, 20, 33, 50]), np.array([60, 12, 55, 30])
+    x, y = centres((68, 72), 0.05)
+    x, y = x[rows, columns], y[rows, columns]
+    told = []
+    for draw in draws:
+        values = dict(zip(names, draw))
+        parameters = [{n: values[n] for n in NAMES}, {n: values[n] for n in ("gamma1", "gamma2")}]
+        model = LensModel(["EPL", "SHEAR"])
+        told.append([*model.alpha(x, y, parameters), model.kappa(x, y, parameters),
+                     model.magnification(x, y, parameters)])
+    scatter = 100 * np.std(told, axis=0)
+    for ours, theirs in zip((*result.deflection, result.convergence, result.magnification), scatter):
+        assert_allclose(error(ours)[rows, columns], theirs, rtol=0.15)
+
+
+def test_errors_cover_the_scatter_of_the_noise(truth):
+    before = simulate(SCENE, replace(OBSERVATION.refined(2), psf=None), seed=1).noiseless.data
+    x, y = centres((68, 72), 0.05)
+    deflection = TRUE_LENS[0].alpha(x.ravel(), y.ravel(), TRUE_LENS[1])[0].reshape(x.shape)
+    shown = truth > 0.05 * truth.max()
+    pulls = {"image": [], "intrinsic": [], "deflection": []}
+    for seed in range(10, 18):
+        result = sharpened(lens_image(seed))
+        for name, ours, true in (
+            ("image", result.image, truth), ("intrinsic", result.intrinsic, before),
+            ("deflection", result.deflection[0], deflection),
+        ):
+            pulls[name].append(np.mean((((ours.data - true) / error(ours))[shown]) ** 2))
+    spread = {name: np.sqrt(np.mean(values)) for name, values in pulls.items()}
+    assert all(0.6 < value < 1.5 for value in spread.values()), spread
+
+
+def test_a_turned_image_gives_the_turned_answer(image, result):
+    turned = NDData(
+        image.data[::-1, ::-1].copy(), uncertainty=VarianceUncertainty(image.uncertainty.array[::-1, ::-1].copy()),
+        psf=image.psf, meta={"PIXSCALE": 0.1}, unit=image.unit,
+    )
+    other = sharpened(turned)
+    assert_allclose(other.image.data[::-1, ::-1], result.image.data, atol=2e-3 * result.image.data.max())
+    assert_allclose(other.deflection[0].data[::-1, ::-1], -result.deflection[0].data, atol=5e-3)
+
+
+def test_unit_class_and_byte_order_are_kept(image, result):
+    swapped = CCDData(
+        image.data.astype(">f8"), uncertainty=VarianceUncertainty(image.uncertainty.array.astype(">f8")), psf=image.psf,
+        wcs=image.wcs, unit=image.unit,
+    )
+    other = sharpened(swapped)
+    assert type(other.image) is type(other.deflection[1]) is type(other.magnification) is CCDData
+    assert other.image.unit == other.intrinsic.unit == image.unit
+    assert_allclose(other.image.data, result.image.data, rtol=1e-9, atol=1e-12)
+
+
+def test_masked_pixels_do_not_matter(image):
+    mask = np.zeros(image.data.shape, bool)
+    mask[5:8, 20] = mask[25, 10] = True
+    data = np.where(mask, np.nan, image.data)
+
+    def seen(data, **fields):
+        return sharpened(NDData(data, uncertainty=VarianceUncertainty(image.uncertainty.array), psf=image.psf,
+                                meta={"PIXSCALE": 0.1}, **fields)).image.data
+
+    without = seen(data)
+    assert np.isfinite(without).all()
+    assert_allclose(seen(np.where(mask, 1e4, image.data), mask=mask), without)
+
+
+def test_the_sky_level_of_the_data_is_in_the_images(image):
+    lifted = NDData(
+        image.data + 0.5, uncertainty=VarianceUncertainty(image.uncertainty.array), psf=image.psf, unit=image.unit,
+        meta={"PIXSCALE": 0.1},
+    )
+    result = sharpened(lifted, reconstructor=replace(QUICK, radius=1.1))
+    assert result.meta["sky"] == pytest.approx(0.5, abs=0.02)
+    assert result.image.data[:3, :3].mean() == pytest.approx(0.5 / 4, abs=0.01)
+    assert result.intrinsic.data[:3, :3].mean() == pytest.approx(0.5 / 4, abs=0.01)
+    assert result.meta["rebinned"] < 0.35
+
+
+def test_a_source_of_pixels_is_drawn_too(image, result):
+    def lens_only(found):
+        columns = [name for name in found.parameters.colnames if not name.startswith("source")]
+        return {"parameters": found.parameters[columns], "covariance": found.covariance[:8, :8]}
+
+    drawn = sharpened(image, reconstructor=Changed(lens_only))
+    assert_allclose(drawn.image.data, result.image.data, atol=0.005 * result.image.data.max())
+    assert drawn.image.uncertainty is drawn.intrinsic.uncertainty is None
+    assert_allclose(error(drawn.deflection[0]), error(result.deflection[0]))
+
+
+def test_a_reconstruction_that_is_another_than_its_numbers_is_flagged(image):
+    def brighter(found):
+        table = found.parameters.copy()
+        table["source_flux"] *= 1.5
+        return {"parameters": table}
+
+    assert "finer pixels depart from the fit" in sharpened(image, reconstructor=Changed(brighter)).flags
+
+
+def test_samples_stand_in_for_a_covariance(image, result):
+    def sampled(found):
+        told = replace(QUICK, samples=3000).reconstruct(found.image, np.random.default_rng(1))
+        return {"covariance": None, "samples": told.samples}
+
+    other = sharpened(image, reconstructor=Changed(sampled))
+    ratio = error(other.deflection[0]) / error(result.deflection[0])
+    assert_allclose(ratio, 1, atol=0.15)
+
+
+def test_without_either_there_are_no_errors(image):
+    other = sharpened(image, reconstructor=Changed(lambda found: {"covariance": None}))
+    maps = (other.image, other.intrinsic, *other.deflection, other.convergence, other.magnification)
+    assert all(item.uncertainty is None for item in maps)
+
+
+def test_lens_light_without_numbers_is_refused(image):
+    with pytest.raises(ValueError, match="lens light, but no parameters of it"):
+        sharpened(image, reconstructor=Changed(lambda found: {"lens_light": found.model}))
+
+
+def test_a_lens_without_numbers_is_refused(image):
+    def bare(found):
+        return {"parameters": found.parameters["theta_E", "theta_E_err"]}
+
+    with pytest.raises(ValueError, match="nothing of gamma, e1"):
+        sharpened(image, reconstructor=Changed(bare))
+
+
+def test_flags_of_the_fit_pass_through(image, tmp_path):
+    other = sharpened(image, reconstructor=Changed(lambda found: {"flags": ("poor fit", "no lens seen")}))
+    assert other.flags == ("poor fit", "no lens seen")
+    other.write(tmp_path / "fine.fits")
+    read = SuperResolution.read(tmp_path / "fine.fits")
+    assert read.flags == other.flags
+    require_same_result(read, other, "after write and read")
+    assert_allclose(read.magnification.data, other.magnification.data)
+    assert_allclose(read.image.uncertainty.array, other.image.uncertainty.array)
+
+
+def test_lens_light_is_drawn(image):
+    scene = replace(SCENE, lens_light=[Sersic(40.0, 0.3 * u.arcsec, 1.5, e1=0.05)])
+    result = sharpened(lens_image(scene=scene), reconstructor=replace(QUICK, lens_light=1))
+    truth = simulate(scene, OBSERVATION.refined(2), seed=1).noiseless.data
+    assert np.sqrt(np.mean((result.image.data - truth) ** 2)) < 0.005 * truth.max()
+
+
+def test_bands_are_drawn_each_on_its_own_pixels(image):
+    data, variance = image.data[::-1, ::-1][2:, :], image.uncertainty.array[2:]
+    wcs = image.wcs.deepcopy()
+    wcs.wcs.cdelt = -wcs.wcs.cdelt
+    wcs.wcs.crpix = 18.5, 15.5
+    turned = NDData(
+        data.copy(), uncertainty=VarianceUncertainty(variance.copy()), psf=image.psf, wcs=wcs, unit=image.unit
+    )
+    result = sharpened({"g": image, "i": turned}, 2)
+    assert result.image["i"].data.shape == (64, 72)
+    same = result.image["g"].data[::-1, ::-1][4:]
+    # Where both show the same sky, the second is the first upside down; so are its errors.
+    assert_allclose(result.image["i"].data, same, atol=0.02 * same.max())
+    shown = same > 0.1 * same.max()
+    ratio = error(result.image["i"])[shown] / error(result.image["g"])[::-1, ::-1][4:][shown]
+    assert_allclose(ratio, 1, atol=0.1)
+    assert set(result.meta["rebinned"]) == {"g", "i"}
+    assert result.deflection[0].data.shape == (68, 72)
+    alone = sharpened(image)
+    assert error(result.convergence)[34, 60] < 0.9 * error(alone.convergence)[34, 60]
+
+
+@pytest.mark.parametrize("lens, source", [(0.3, 1.2), (0.7, 2.5)])
+def test_the_mass_within_the_einstein_radius(image, lens, source):
+    parameters = sharpened(image, lens_redshift=lens, source_redshift=source).parameters
+    theta_E, theta_E_err = (parameters[name][0].to_value(u.arcsec) for name in ("theta_E", "theta_E_err"))
+    expected = LensCosmo(lens, source, cosmo=Planck18).mass_in_theta_E(theta_E)
+    assert parameters["mass_E"].unit == parameters["mass_E_err"].unit == u.Msun
+    assert parameters["mass_E"][0].value == pytest.approx(expected, rel=1e-3)
+    assert (parameters["mass_E_err"] / parameters["mass_E"])[0] == pytest.approx(2 * theta_E_err / theta_E)
+
+
+@pytest.mark.parametrize("options, complaint", [
+    ({"lens_redshift": 0.5}, "needs both redshifts"),
+    ({"lens_redshift": 1.5, "source_redshift": 0.5}, "must lie behind the lens"),
+    ({"lens_redshift": -0.5, "source_redshift": 0.5}, "lens_redshift must be a positive number"),
+    ({"cosmology": "Plank18"}, "unknown cosmology 'Plank18'.*Planck18"),
+    ({"reconstructor": 3}, "reconstructor must be the name of one"),
+])
+def test_bad_options_are_refused(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Forward(**options)
+
+
+def test_an_unknown_reconstructor_is_refused(image):
+    with pytest.raises(ValueError, match="unknown reconstructor 'forwrad'"):
+        sharpened(image, reconstructor="forwrad")
+
+
+def test_a_bad_factor_is_refused_before_the_fit(image):
+    def never(found):
+        raise AssertionError("fitted")
+
+    with pytest.raises(ValueError, match="factor must be from 1 to 5"):
+        Forward(Changed(never)).superresolve(image, 6, np.random.default_rng(1))
