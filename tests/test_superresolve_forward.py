@@ -102,7 +102,7 @@ def test_it_is_far_closer_to_the_truth_than_an_interpolation(image, result, trut
         return np.sqrt(np.mean((fine.data - truth) ** 2))
 
     floor = min(rms(superresolve(image, method=Interpolation(kernel)).image) for kernel in ("bicubic", "lanczos"))
-    assert rms(result.image) < 0.12 * floor
+    assert rms(result.image) < 0.15 * floor
     assert result.flags == ()
 
 
@@ -111,19 +111,23 @@ def test_fine_pixels_add_up_to_the_model_that_was_fitted(image, found, factor):
     result = sharpened(image, factor)
     assert result.image.data.shape == tuple(round(n * factor) for n in (34, 36))
     apart = (FinePixels(image, factor).gathered(result.image.data) - found.model.data) / 0.02
-    assert np.abs(apart).max() < 0.35
+    assert np.abs(apart).max() * 0.02 < 0.007 * found.model.data.max()
     assert result.meta["rebinned"] == pytest.approx(np.abs(apart).max(), rel=1e-6)
     assert result.chi2 == found.chi2
     assert result.image.data.sum() == pytest.approx(found.model.data.sum(), rel=2e-3)
 
 
-@pytest.mark.parametrize("factor", [2.6, 3])
-def test_without_a_psf_they_add_up_exactly(factor):
+def test_under_a_wide_psf_they_add_up_closer():
+    result = sharpened(lens_image(observation=replace(OBSERVATION, psf=GaussianPSF(0.3 * u.arcsec))))
+    assert result.meta["rebinned"] < 0.12
+
+
+def test_without_a_psf_they_add_up_exactly():
     image = lens_image(observation=replace(OBSERVATION, psf=None))
-    result = sharpened(image, factor)
+    result = sharpened(image, 3)
     assert result.image.psf is None
     assert_allclose(result.image.data, result.intrinsic.data)
-    assert result.meta["rebinned"] < (0.05 if factor == 3 else 0.3)
+    assert result.meta["rebinned"] < 0.05
 
 
 def test_the_psf_is_that_of_finer_pixels(image, result):
@@ -131,7 +135,7 @@ def test_the_psf_is_that_of_finer_pixels(image, result):
     size = min(len(expected), len(result.image.psf))
     rims = [(len(kernel) - size) // 2 for kernel in (expected, result.image.psf)]
     ours, theirs = (kernel[rim:rim + size, rim:rim + size] for kernel, rim in zip((result.image.psf, expected), rims[::-1]))
-    assert_allclose(ours, theirs, atol=0.01 * expected.max())
+    assert_allclose(ours, theirs, atol=0.005 * expected.max())
     assert result.image.psf.sum() == pytest.approx(1)
 
 
@@ -268,16 +272,17 @@ def test_masked_pixels_do_not_matter(image):
     assert_allclose(seen(np.where(mask, 1e4, image.data), mask=mask), without)
 
 
-def test_the_sky_level_of_the_data_is_in_the_images(image):
+def test_the_sky_level_of_the_data_is_in_the_images():
+    image = lens_image(observation=replace(OBSERVATION, shape=(60, 60)))
     lifted = NDData(
         image.data + 0.5, uncertainty=VarianceUncertainty(image.uncertainty.array), psf=image.psf, unit=image.unit,
         meta={"PIXSCALE": 0.1},
     )
-    result = sharpened(lifted, reconstructor=replace(QUICK, radius=1.1))
+    result = sharpened(lifted, reconstructor=replace(QUICK, radius=1.8))
     assert result.meta["sky"] == pytest.approx(0.5, abs=0.02)
     assert result.image.data[:3, :3].mean() == pytest.approx(0.5 / 4, abs=0.01)
     assert result.intrinsic.data[:3, :3].mean() == pytest.approx(0.5 / 4, abs=0.01)
-    assert result.meta["rebinned"] < 0.35
+    assert result.meta["rebinned"] < 0.7
 
 
 def test_a_source_of_pixels_is_drawn_too(image, result):
@@ -286,7 +291,7 @@ def test_a_source_of_pixels_is_drawn_too(image, result):
         return {"parameters": found.parameters[columns], "covariance": found.covariance[:8, :8]}
 
     drawn = sharpened(image, reconstructor=Changed(lens_only))
-    assert_allclose(drawn.image.data, result.image.data, atol=0.005 * result.image.data.max())
+    assert_allclose(drawn.image.data, result.image.data, atol=0.01 * result.image.data.max())
     assert drawn.image.uncertainty is drawn.intrinsic.uncertainty is None
     assert_allclose(error(drawn.deflection[0]), error(result.deflection[0]))
 
@@ -376,7 +381,8 @@ def test_the_mass_within_the_einstein_radius(image, lens, source):
     expected = LensCosmo(lens, source, cosmo=Planck18).mass_in_theta_E(theta_E)
     assert parameters["mass_E"].unit == parameters["mass_E_err"].unit == u.Msun
     assert parameters["mass_E"][0].value == pytest.approx(expected, rel=1e-3)
-    assert (parameters["mass_E_err"] / parameters["mass_E"])[0] == pytest.approx(2 * theta_E_err / theta_E)
+    relative = float(parameters["mass_E_err"][0] / parameters["mass_E"][0])
+    assert relative == pytest.approx(2 * theta_E_err / theta_E)
 
 
 @pytest.mark.parametrize("options, complaint", [

@@ -64,7 +64,7 @@ class FinePixels:
         return data
 
     def psf(self) -> np.ndarray | None:
-        """The image's PSF on the fine pixels: the cubic spline through its pixels, zero beyond; odd, sum 1."""
+        """The image's PSF on the fine pixels: the quintic spline through its pixels, zero beyond; odd, sum 1."""
         if self.image.psf is None:
             return None
         psf = np.asarray(self.image.psf, dtype=float)
@@ -72,7 +72,7 @@ class FinePixels:
         for n in psf.shape:
             half = int(np.floor(n / 2 * self.factor))
             places.append(np.arange(-half, half + 1) / self.factor + n // 2)
-        fine = map_coordinates(psf, np.meshgrid(*places, indexing="ij"), order=3, mode="grid-constant")
+        fine = map_coordinates(psf, np.meshgrid(*places, indexing="ij"), order=5, mode="grid-constant")
         return fine / fine.sum()
 
 
