@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from lensdeblend import reconstruct, simulate, superresolve
 from lensdeblend.interfaces import Reconstructor
 from lensdeblend.reconstructors.forward import Forward as Fit
-from lensdeblend.results import SuperResolution
+from lensdeblend.results import Reconstruction, SuperResolution
 from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic, Shear
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.forward import Forward
@@ -67,14 +67,13 @@ TRUE_LENS = LensModel(["EPL", "SHEAR"]), [
 
 
 @dataclass(frozen=True)
-class Changed(Reconstructor):
-    """The quick fit, told otherwise."""
+class Told(Reconstructor):
+    """Tells what was found before."""
 
-    change: object
+    found: Reconstruction
 
     def reconstruct(self, image, rng):
-        found = QUICK.reconstruct(image, rng)
-        return replace(found, **self.change(found))
+        return self.found
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +87,8 @@ def found(image):
 
 
 @pytest.fixture(scope="module")
-def result(image):
-    return sharpened(image)
+def result(image, found):
+    return sharpened(image, reconstructor=Told(found))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def test_it_is_far_closer_to_the_truth_than_an_interpolation(image, result, trut
 
 @pytest.mark.parametrize("factor", [1, 1.7, 2, 5])
 def test_fine_pixels_add_up_to_the_model_that_was_fitted(image, found, factor):
-    result = sharpened(image, factor)
+    result = sharpened(image, factor, Told(found))
     assert result.image.data.shape == tuple(round(n * factor) for n in (34, 36))
     apart = (FinePixels(image, factor).gathered(result.image.data) - found.model.data) / 0.02
     assert np.abs(apart).max() * 0.02 < 0.007 * found.model.data.max()
@@ -134,7 +133,9 @@ def test_the_psf_is_that_of_finer_pixels(image, result):
     expected = OBSERVATION.psf.kernel(0.05 * u.arcsec)
     size = min(len(expected), len(result.image.psf))
     rims = [(len(kernel) - size) // 2 for kernel in (expected, result.image.psf)]
-    ours, theirs = (kernel[rim:rim + size, rim:rim + size] for kernel, rim in zip((result.image.psf, expected), rims[::-1]))
+    theirs, ours = (
+        kernel[rim:rim + size, rim:rim + size] for kernel, rim in zip((expected, result.image.psf), rims)
+    )
     assert_allclose(ours, theirs, atol=0.005 * expected.max())
     assert result.image.psf.sum() == pytest.approx(1)
 
@@ -153,8 +154,8 @@ def test_an_undersampled_psf_is_flagged():
 
 
 @pytest.mark.parametrize("factor", [2, 2.3])
-def test_the_sky_is_the_same(image, factor):
-    fine = sharpened(image, factor).image
+def test_the_sky_is_the_same(image, found, factor):
+    fine = sharpened(image, factor, Told(found)).image
     ny, nx = fine.data.shape
     middle = fine.wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
     assert middle.separation(image.wcs.pixel_to_world(17.5, 16.5)) < 1e-6 * u.arcsec
@@ -198,13 +199,12 @@ def test_deflection_and_convergence_are_the_true_ones_within_their_errors(result
     assert (np.abs(result.convergence.data - kappa)[ring] < 4 * error(result.convergence)[ring]).all()
 
 
-def test_errors_are_those_of_samples(image, result):
+def test_errors_are_those_of_samples(found, result):
     """Against the deflection and convergence of lenses drawn from the covariance of the fit, by lenstronomy."""
-    fit = reconstruct(image, method=QUICK, seed=1)
-    names = [name for name in fit.parameters.colnames if not name.endswith("_err")]
-    best = np.array([u.Quantity(fit.parameters[name][0]).value for name in names])
+    names = [name for name in found.parameters.colnames if not name.endswith("_err")]
+    best = np.array([u.Quantity(found.parameters[name][0]).value for name in names])
     # So small that what is second order in the errors does not matter.
-    draws = np.random.default_rng(1).multivariate_normal(best, 1e-4 * fit.covariance, 400)
+    draws = np.random.default_rng(1).multivariate_normal(best, 1e-4 * found.covariance, 400)
     rows, columns = np.array([10, 20, 33, 50]), np.array([60, 12, 55, 30])
     x, y = centres((68, 72), 0.05)
     x, y = x[rows, columns], y[rows, columns]
@@ -226,7 +226,7 @@ def test_errors_cover_the_scatter_of_the_noise(truth):
     deflection = TRUE_LENS[0].alpha(x.ravel(), y.ravel(), TRUE_LENS[1])[0].reshape(x.shape)
     shown = truth > 0.05 * truth.max()
     pulls = {"image": [], "intrinsic": [], "deflection": []}
-    for seed in range(10, 18):
+    for seed in range(10, 16):
         result = sharpened(lens_image(seed))
         for name, ours, true in (
             ("image", result.image, truth), ("intrinsic", result.intrinsic, before),
@@ -285,57 +285,48 @@ def test_the_sky_level_of_the_data_is_in_the_images():
     assert result.meta["rebinned"] < 0.7
 
 
-def test_a_source_of_pixels_is_drawn_too(image, result):
-    def lens_only(found):
-        columns = [name for name in found.parameters.colnames if not name.startswith("source")]
-        return {"parameters": found.parameters[columns], "covariance": found.covariance[:8, :8]}
-
-    drawn = sharpened(image, reconstructor=Changed(lens_only))
+def test_a_source_of_pixels_is_drawn_too(image, found, result):
+    columns = [name for name in found.parameters.colnames if not name.startswith("source")]
+    lens_only = replace(found, parameters=found.parameters[columns], covariance=found.covariance[:8, :8])
+    drawn = sharpened(image, reconstructor=Told(lens_only))
     assert_allclose(drawn.image.data, result.image.data, atol=0.01 * result.image.data.max())
     assert drawn.image.uncertainty is drawn.intrinsic.uncertainty is None
     assert_allclose(error(drawn.deflection[0]), error(result.deflection[0]))
 
 
-def test_a_reconstruction_that_is_another_than_its_numbers_is_flagged(image):
-    def brighter(found):
-        table = found.parameters.copy()
-        table["source_flux"] *= 1.5
-        return {"parameters": table}
-
-    assert "finer pixels depart from the fit" in sharpened(image, reconstructor=Changed(brighter)).flags
+def test_a_reconstruction_that_is_another_than_its_numbers_is_flagged(image, found):
+    brighter = found.parameters.copy()
+    brighter["source_flux"] *= 1.5
+    other = sharpened(image, reconstructor=Told(replace(found, parameters=brighter)))
+    assert other.flags == ("finer pixels depart from the fit",)
 
 
 def test_samples_stand_in_for_a_covariance(image, result):
-    def sampled(found):
-        told = replace(QUICK, samples=3000).reconstruct(found.image, np.random.default_rng(1))
-        return {"covariance": None, "samples": told.samples}
-
-    other = sharpened(image, reconstructor=Changed(sampled))
+    sampled = reconstruct(image, method=replace(QUICK, samples=3000), seed=1)
+    other = sharpened(image, reconstructor=Told(replace(sampled, covariance=None)))
     ratio = error(other.deflection[0]) / error(result.deflection[0])
     assert_allclose(ratio, 1, atol=0.15)
 
 
-def test_without_either_there_are_no_errors(image):
-    other = sharpened(image, reconstructor=Changed(lambda found: {"covariance": None}))
+def test_without_either_there_are_no_errors(image, found):
+    other = sharpened(image, reconstructor=Told(replace(found, covariance=None)))
     maps = (other.image, other.intrinsic, *other.deflection, other.convergence, other.magnification)
     assert all(item.uncertainty is None for item in maps)
 
 
-def test_lens_light_without_numbers_is_refused(image):
+def test_lens_light_without_numbers_is_refused(image, found):
     with pytest.raises(ValueError, match="lens light, but no parameters of it"):
-        sharpened(image, reconstructor=Changed(lambda found: {"lens_light": found.model}))
+        sharpened(image, reconstructor=Told(replace(found, lens_light=found.model)))
 
 
-def test_a_lens_without_numbers_is_refused(image):
-    def bare(found):
-        return {"parameters": found.parameters["theta_E", "theta_E_err"]}
-
+def test_a_lens_without_numbers_is_refused(image, found):
+    bare = replace(found, parameters=found.parameters["theta_E", "theta_E_err"])
     with pytest.raises(ValueError, match="nothing of gamma, e1"):
-        sharpened(image, reconstructor=Changed(bare))
+        sharpened(image, reconstructor=Told(bare))
 
 
-def test_flags_of_the_fit_pass_through(image, tmp_path):
-    other = sharpened(image, reconstructor=Changed(lambda found: {"flags": ("poor fit", "no lens seen")}))
+def test_flags_of_the_fit_pass_through(image, found, tmp_path):
+    other = sharpened(image, reconstructor=Told(replace(found, flags=("poor fit", "no lens seen"))))
     assert other.flags == ("poor fit", "no lens seen")
     other.write(tmp_path / "fine.fits")
     read = SuperResolution.read(tmp_path / "fine.fits")
@@ -345,14 +336,14 @@ def test_flags_of_the_fit_pass_through(image, tmp_path):
     assert_allclose(read.image.uncertainty.array, other.image.uncertainty.array)
 
 
-def test_lens_light_is_drawn(image):
+def test_lens_light_is_drawn():
     scene = replace(SCENE, lens_light=[Sersic(40.0, 0.3 * u.arcsec, 1.5, e1=0.05)])
     result = sharpened(lens_image(scene=scene), reconstructor=replace(QUICK, lens_light=1))
     truth = simulate(scene, OBSERVATION.refined(2), seed=1).noiseless.data
     assert np.sqrt(np.mean((result.image.data - truth) ** 2)) < 0.005 * truth.max()
 
 
-def test_bands_are_drawn_each_on_its_own_pixels(image):
+def test_bands_are_drawn_each_on_its_own_pixels(image, result):
     data, variance = image.data[::-1, ::-1][2:, :], image.uncertainty.array[2:]
     wcs = image.wcs.deepcopy()
     wcs.wcs.cdelt = -wcs.wcs.cdelt
@@ -360,23 +351,22 @@ def test_bands_are_drawn_each_on_its_own_pixels(image):
     turned = NDData(
         data.copy(), uncertainty=VarianceUncertainty(variance.copy()), psf=image.psf, wcs=wcs, unit=image.unit
     )
-    result = sharpened({"g": image, "i": turned}, 2)
-    assert result.image["i"].data.shape == (64, 72)
-    same = result.image["g"].data[::-1, ::-1][4:]
+    both = sharpened({"g": image, "i": turned}, 2)
+    assert both.image["i"].data.shape == (64, 72)
+    same = both.image["g"].data[::-1, ::-1][4:]
     # Where both show the same sky, the second is the first upside down; so are its errors.
-    assert_allclose(result.image["i"].data, same, atol=0.02 * same.max())
+    assert_allclose(both.image["i"].data, same, atol=0.02 * same.max())
     shown = same > 0.1 * same.max()
-    ratio = error(result.image["i"])[shown] / error(result.image["g"])[::-1, ::-1][4:][shown]
+    ratio = error(both.image["i"])[shown] / error(both.image["g"])[::-1, ::-1][4:][shown]
     assert_allclose(ratio, 1, atol=0.1)
-    assert set(result.meta["rebinned"]) == {"g", "i"}
-    assert result.deflection[0].data.shape == (68, 72)
-    alone = sharpened(image)
-    assert error(result.convergence)[34, 60] < 0.9 * error(alone.convergence)[34, 60]
+    assert set(both.meta["rebinned"]) == {"g", "i"}
+    assert both.deflection[0].data.shape == (68, 72)
+    assert error(both.convergence)[34, 60] < 0.9 * error(result.convergence)[34, 60]
 
 
 @pytest.mark.parametrize("lens, source", [(0.3, 1.2), (0.7, 2.5)])
-def test_the_mass_within_the_einstein_radius(image, lens, source):
-    parameters = sharpened(image, lens_redshift=lens, source_redshift=source).parameters
+def test_the_mass_within_the_einstein_radius(image, found, lens, source):
+    parameters = sharpened(image, 1, Told(found), lens_redshift=lens, source_redshift=source).parameters
     theta_E, theta_E_err = (parameters[name][0].to_value(u.arcsec) for name in ("theta_E", "theta_E_err"))
     expected = LensCosmo(lens, source, cosmo=Planck18).mass_in_theta_E(theta_E)
     assert parameters["mass_E"].unit == parameters["mass_E_err"].unit == u.Msun
@@ -403,8 +393,5 @@ def test_an_unknown_reconstructor_is_refused(image):
 
 
 def test_a_bad_factor_is_refused_before_the_fit(image):
-    def never(found):
-        raise AssertionError("fitted")
-
     with pytest.raises(ValueError, match="factor must be from 1 to 5"):
-        Forward(Changed(never)).superresolve(image, 6, np.random.default_rng(1))
+        Forward(Told(None)).superresolve(image, 6, np.random.default_rng(1))

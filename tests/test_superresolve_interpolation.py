@@ -66,7 +66,9 @@ def test_a_factor_of_one_changes_nothing(kernel):
     assert_allclose(finer(given(), 1, kernel=kernel).image.data, field(), atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel, filter", [("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)])
+@pytest.mark.parametrize(
+    "kernel, filter", [("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)]
+)
 @pytest.mark.parametrize("factor", [2, 2.5])
 def test_kernels_are_those_of_pillow(kernel, filter, factor):
     data = field().astype(np.float32)

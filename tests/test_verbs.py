@@ -212,7 +212,11 @@ def test_a_finer_image():
 
 
 @pytest.mark.parametrize(
-    "factor, error", [(0.9, ValueError), (5.1, ValueError), (True, TypeError), (np.inf, ValueError), (np.nan, ValueError), ("2", TypeError)]
+    "factor, error",
+    [
+        (0.9, ValueError), (5.1, ValueError), (np.inf, ValueError), (np.nan, ValueError), (True, TypeError),
+        ("2", TypeError),
+    ],
 )
 def test_a_bad_factor_is_refused(factor, error):
     with pytest.raises(error, match="factor must be"):

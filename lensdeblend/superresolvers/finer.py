@@ -56,8 +56,8 @@ class FinePixels:
     def gathered(self, data: np.ndarray) -> np.ndarray:
         """Flux of the fine pixels (ny, nx) in the pixels of the image.
 
-        The sums of fine pixels where the factor is whole; otherwise, too, the differences of the flux within the pixels'
-        edges, read off between the edges of the fine pixels by a cubic spline.
+        The sums of fine pixels where the factor is whole. Where it is not, the flux up to an edge is read off between
+        the edges of the fine pixels by a cubic spline.
         """
         for axis, (n, count) in enumerate(zip(self.image.data.shape, self.shape)):
             data = np.moveaxis(_gathered(np.moveaxis(data, axis, 0), n, count, self.factor), 0, axis)

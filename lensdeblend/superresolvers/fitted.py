@@ -1,4 +1,4 @@
-"""The lens, and the Sérsic profiles, that the table of a `Reconstruction` tells of: parameters with their covariance."""
+"""The lens, and the Sérsic profiles, that the table of a `Reconstruction` tells of, with their covariance."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class FittedLens:
         sources, lights = (_prefixes(prefix, names, band) for prefix in ("source", "light"))
         if found.lens_light is not None and not lights:
             raise ValueError(
-                "the reconstruction has lens light, but no parameters of it, so it is not known on finer pixels: choose "
-                "the reconstructor 'forward', or take the lens light off first"
+                "the reconstruction has lens light, but no parameters of it, so it is not known on finer pixels: "
+                "choose the reconstructor 'forward', or take the lens light off first"
             )
         columns = [(name, False) for name in LENS_NAMES]
         for prefix in (*sources, *lights):

@@ -8,8 +8,8 @@ The pixels are taken as samples at their centres and read off between them by a 
 
 at the centres of pixels :math:`F` times smaller: Keys' cubic with :math:`a = -1/2` (Keys 1981, 1981ITASS..29.1153K),
 Lanczos' windowed sinc with three lobes (Duchon 1979, 1979JApMe..18.1016D), or the cubic B-spline through the samples
-(Unser, Aldroubi & Eden 1993, IEEE Trans. Signal Process. 41, 821). Weights sum to 1, so that an even sky stays even, and
-the image is mirrored at its edges: for whole factors the flux is kept exactly.
+(Unser, Aldroubi & Eden 1993, IEEE Trans. Signal Process. 41, 821). Weights sum to 1, so that an even sky stays even,
+and the image is mirrored at its edges: for whole factors the flux is kept exactly.
 """
 
 from __future__ import annotations
