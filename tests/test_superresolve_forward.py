@@ -220,6 +220,25 @@ def test_errors_are_those_of_samples(found, result):
         assert_allclose(error(ours)[rows, columns], theirs, rtol=0.15)
 
 
+@pytest.mark.parametrize("name", ["gamma", "source_radius", "source_n", "source_flux"])
+def test_errors_of_the_images_are_those_of_one_parameter_after_the_other(image, found, name):
+    names = [one for one in found.parameters.colnames if not one.endswith("_err")]
+    step = 1e-3
+    covariance = np.zeros_like(found.covariance)
+    covariance[names.index(name), names.index(name)] = step**2
+    result = sharpened(image, 2, Told(replace(found, covariance=covariance)))
+
+    def moved(by):
+        parameters = found.parameters.copy()
+        parameters[name] += by * (parameters[name].unit or 1)
+        return sharpened(image, 2, Told(replace(found, parameters=parameters)))
+
+    more, less = moved(step), moved(-step)
+    for which in ("image", "intrinsic"):
+        expected = np.abs(getattr(more, which).data - getattr(less, which).data) / 2
+        assert_allclose(error(getattr(result, which)), expected, atol=0.02 * expected.max())
+
+
 def test_errors_cover_the_scatter_of_the_noise(truth):
     before = simulate(SCENE, replace(OBSERVATION.refined(2), psf=None), seed=1).noiseless.data
     x, y = centres((68, 72), 0.05)
