@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import astropy.units as u
 import numpy as np
 import pytest
+import torch
 from astropy.cosmology import Planck18
 from astropy.nddata import CCDData, NDData, VarianceUncertainty
 from astropy.wcs import WCS
@@ -14,6 +15,7 @@ from numpy.testing import assert_allclose
 
 from lensdeblend import reconstruct, simulate, superresolve
 from lensdeblend.interfaces import Reconstructor
+from lensdeblend.lensing.epl import epl_convergence, epl_convergence_jacobian
 from lensdeblend.reconstructors.forward import Forward as Fit
 from lensdeblend.results import Reconstruction, SuperResolution
 from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic, Shear
@@ -174,6 +176,16 @@ def test_the_maps_are_those_of_lenstronomy(result):
     convergence = model.kappa(x.ravel(), y.ravel(), parameters).reshape(x.shape)
     far = np.hypot(x, y) > 0.5
     assert_allclose(result.convergence.data[far], convergence[far], rtol=5e-3)
+
+
+def test_slopes_of_the_convergence_are_finite_differences():
+    x, y = torch.as_tensor(np.random.default_rng(1).normal(size=(2, 30)))
+    lens = torch.tensor([1.1, 2.2, 0.1, -0.2, 0.03, 0.05], dtype=torch.float64)
+    values, slopes = epl_convergence_jacobian(x, y, *lens)
+    assert_allclose(values, epl_convergence(x, y, *lens))
+    for slope, step in zip(slopes, 1e-6 * torch.eye(6, dtype=torch.float64)):
+        change = epl_convergence(x, y, *(lens + step)) - epl_convergence(x, y, *(lens - step))
+        assert_allclose(slope, change / 2e-6, rtol=1e-6, atol=1e-7)
 
 
 def test_the_convergence_is_an_average_also_at_the_centre(result):
