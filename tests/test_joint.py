@@ -8,10 +8,12 @@ import pytest
 from astropy.nddata import NDData, StdDevUncertainty, VarianceUncertainty
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
+from scipy.signal import fftconvolve
 
 from lensdeblend import deblend, simulate
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.joint import Joint
+from lensdeblend.deblenders.model_error import with_model_error
 from lensdeblend.images import prepare
 from lensdeblend.scenes import Galaxy, GaussianPSF, Observation, Scene, Sersic
 
@@ -283,6 +285,7 @@ class TestHardInput:
     @pytest.mark.parametrize("options, complaint", [
         ({"components": "discs"}, "components"), ({"new_galaxies": -1}, "new_galaxies"),
         ({"new_significance": "high"}, "new_significance"), ({"strict": "yes"}, "strict"),
+        ({"model_error": -0.1}, "model_error"), ({"model_error": 1}, "model_error"), ({"model_error": "no"}, "model_error"),
         ({"threshold": 0}, "threshold"),
         ({"background": "some"}, "background"), ({"position_prior": 0}, "position_prior"),
         ({"ellipticity_prior": -1}, "ellipticity_prior"), ({"radius_prior": (1, 0)}, "radius_prior"),
@@ -291,6 +294,57 @@ class TestHardInput:
     def test_bad_options(self, options, complaint):
         with pytest.raises(ValueError, match=complaint):
             Joint(**options)
+
+
+class TestModelError:
+    def test_is_noise_in_proportion_to_the_light_above_the_sky(self):
+        y, x = np.mgrid[:48, :48]
+        light = 200 * np.exp(-((x - 20) ** 2 + (y - 22) ** 2) / (2 * 4.0**2))
+        mask = np.zeros(light.shape, bool)
+        mask[22, 20] = True
+        image = NDData(
+            light + 30, uncertainty=VarianceUncertainty(np.full(light.shape, 4.0)), mask=mask, meta={"PIXSCALE": SCALE}
+        )
+        blend = Blend.of(prepare(image))
+        assert with_model_error(blend, [30.0], 0.0) is blend
+        sigma = with_model_error(blend, [30.0], 0.1).first.sigma
+        assert sigma[2, 45] == pytest.approx(2, abs=0.01) and sigma[22, 20] == blend.first.sigma[22, 20] == 1
+        # Smoothed over a pixel, a Gaussian of 4 pixels is 1/17 fainter in its middle; the hole takes a little more.
+        assert sigma[18, 20] == pytest.approx(np.hypot(2, 0.1 * light[18, 20]), rel=0.06)
+
+    def test_bright_galaxies_are_less_certain_faint_ones_hardly(self):
+        galaxies = [galaxy(14.0, 15.0, 8000.0), galaxy(33.0, 33.0, 60.0)]
+        seen = simulated(galaxies).image
+        places = np.array([[14.0, 15.0], [33.0, 33.0]])
+        sure, doubtful = (
+            deblend(seen, positions=places, method=Joint(model_error=error, structure="none"), seed=1)
+            for error in (0.0, 0.1)
+        )
+        for name in ("x_err", "e1_err", "flux_err"):
+            ratio = np.asarray(doubtful.catalog[name] / sure.catalog[name], float)
+            assert ratio[0] > 2 and ratio[1] == pytest.approx(1, abs=0.1), name
+        # They are galaxies as the model has them: chi-square is of the pixels' noise.
+        assert doubtful.chi2 == pytest.approx(sure.chi2, abs=0.02)
+
+    def test_a_galaxy_that_is_no_bulge_and_disc_is_told_with_honest_errors(self):
+        """Arms of a third of the light shift centre and ellipticity by many times their errors by noise alone."""
+        y, x = np.mgrid[:48, :48]
+        dx, dy = x - 22.0, y - 24.0
+        r, angle = np.hypot(dx, dy), np.arctan2(dy, dx)
+        kernel = GaussianPSF(0.6 * u.arcsec).kernel(SCALE * u.arcsec)
+        pulls = {0.0: [], 0.1: []}
+        for number in range(6):
+            arms = 0.35 * np.cos(2 * angle - 0.5 * r + number) * (1 - np.exp(-r / 3))
+            light = fftconvolve(300 * np.exp(-r / 4) * (1 + arms), kernel, mode="same")
+            data = light + np.random.default_rng(number).normal(size=light.shape)
+            image = NDData(
+                data, uncertainty=VarianceUncertainty(np.ones(data.shape)), psf=kernel, meta={"PIXSCALE": SCALE}
+            )
+            for error, own in pulls.items():
+                row = deblend(image, positions=[(22.0, 24.0)], method=Joint(model_error=error), seed=1).catalog[0]
+                own += [(row["x"] - 22.0) / row["x_err"], (row["y"] - 24.0) / row["y_err"]]
+        by_noise, with_error = (float(np.sqrt(np.mean(np.square(own)))) for own in pulls.values())
+        assert with_error < 0.5 * by_noise
 
 
 def test_a_batch_gives_what_each_blend_gives_alone():

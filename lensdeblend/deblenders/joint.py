@@ -27,6 +27,7 @@ from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
 from lensdeblend.deblenders.falling import falling
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
 from lensdeblend.deblenders.further import further_places
+from lensdeblend.deblenders.model_error import with_model_error
 from lensdeblend.deblenders.structure import Structure, structured
 from lensdeblend.deblenders.worth import worth
 from lensdeblend.interfaces import Deblender, Image
@@ -72,6 +73,10 @@ class Joint(Deblender):
         Whether galaxies may depart from their profiles (arms, bars, knots), smoothly and as strongly and as lopsidedly
         as the data say, where one departs by more than 3 sigma (`lensdeblend.deblenders.structure`); no pixel becomes
         negative. ``"falling"``: and none brighter than its neighbours nearer to the centre.
+    model_error : float
+        What galaxies depart from their profiles by, as a fraction of their light: noise in the fit
+        (`lensdeblend.deblenders.model_error`), not in chi-square, in the search for further galaxies, and where
+        departures are drawn.
     background : {"auto", "none"}
         Whether to take off the level of the empty sky, where it differs from zero by 3 sigma.
     position_prior : float or None
@@ -119,6 +124,7 @@ class Joint(Deblender):
     strict: bool = False
     threshold: float = 4.0
     structure: str = "auto"
+    model_error: float = 0.05
     background: str = "auto"
     position_prior: float | None = 0.5
     ellipticity_prior: float | None = 0.3
@@ -131,6 +137,9 @@ class Joint(Deblender):
         check_choice("background", self.background, ("auto", "none"))
         check_whole("new_galaxies", self.new_galaxies, 0)
         check_number("new_significance", self.new_significance)
+        check_number("model_error", self.model_error)
+        if not 0 <= self.model_error < 1:
+            raise ValueError(f"model_error must be a fraction from 0 to below 1; got {self.model_error!r}")
         check_device(self.device)
         # Their making refuses what no prior can be.
         self._priors
@@ -158,13 +167,16 @@ class Joint(Deblender):
         ]
         shown = [k for k, (detection, _) in enumerate(found) if len(detection.positions)]
         levels = [levels for _, levels in found]
+        places = {k: found[k][0].positions for k in shown}
         with torch.no_grad(), single_thread():
-            fits = dict(zip(shown, self._fit(
-                [blends[k] for k in shown], [found[k][0].positions for k in shown], [levels[k] for k in shown]
-            )))
-            searched = [k for k in shown if positions[k] is None and segmentations[k] is None]
-            for _ in range(self.new_galaxies):
-                searched = self._completed(blends, fits, levels, searched)
+            fits = self._searched(blends, levels, places, [
+                k for k in shown if self.new_galaxies and positions[k] is None and segmentations[k] is None
+            ])
+            left = shown if self.model_error else [k for k in shown if k not in fits]
+            fits |= zip(left, self._fit(
+                [with_model_error(blends[k], levels[k], self.model_error) for k in left], [places[k] for k in left],
+                [levels[k] for k in left],
+            ))
         return [
             self._dressed(blend, fits[k], levels[k], found[k][0]) if k in fits
             else nothing_found(blend, levels[k], ("x_err", "y_err", "e1_err", "e2_err", "structure"))
@@ -181,8 +193,21 @@ class Joint(Deblender):
             device=chosen_device(self.device),
         )
 
-    def _completed(self, blends, fits: dict[int, BlendFit], levels, searched: Sequence[int]) -> list[int]:
-        """Add to ``fits`` the galaxy that would help most, where it is worth its numbers; which these were."""
+    def _searched(self, blends, levels, places: dict[int, np.ndarray], searched: Sequence[int]) -> dict[int, BlendFit]:
+        """Add to ``places`` further galaxies of the blends ``searched``; fits by the noise alone, by which two close
+        galaxies are told from one."""
+        fits = dict(zip(searched, self._fit(
+            [blends[k] for k in searched], [places[k] for k in searched], [levels[k] for k in searched]
+        )))
+        for _ in range(self.new_galaxies):
+            searched = self._completed(blends, fits, levels, places, searched)
+        return fits
+
+    def _completed(
+        self, blends, fits: dict[int, BlendFit], levels, places: dict[int, np.ndarray], searched: Sequence[int]
+    ) -> list[int]:
+        """Add to ``fits`` and ``places`` the galaxy that would help most, where it is worth its numbers; which these
+        were."""
         wider = {}
         for k in searched:
             more = self._another(fits[k])
@@ -198,7 +223,7 @@ class Joint(Deblender):
             log.debug("a galaxy at %s is worth %.1f in chi-square", wider[k][-1], fall)
             least = chi2.isf(_FALSE_DETECTIONS / fit.images[0][0].size, max(numbers, 1))
             if fall >= least and significance >= self.new_significance:
-                fits[k] = fit
+                fits[k], places[k] = fit, wider[k]
                 better.append(k)
         return better
 
