@@ -285,7 +285,8 @@ class TestHardInput:
     @pytest.mark.parametrize("options, complaint", [
         ({"components": "discs"}, "components"), ({"new_galaxies": -1}, "new_galaxies"),
         ({"new_significance": "high"}, "new_significance"), ({"strict": "yes"}, "strict"),
-        ({"model_error": -0.1}, "model_error"), ({"model_error": 1}, "model_error"), ({"model_error": "no"}, "model_error"),
+        ({"model_error": -0.1}, "model_error"), ({"model_error": 1}, "model_error"),
+        ({"model_error": "no"}, "model_error"),
         ({"threshold": 0}, "threshold"),
         ({"background": "some"}, "background"), ({"position_prior": 0}, "position_prior"),
         ({"ellipticity_prior": -1}, "ellipticity_prior"), ({"radius_prior": (1, 0)}, "radius_prior"),

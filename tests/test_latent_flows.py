@@ -16,7 +16,7 @@ FLOWS = {
 
 
 def drawn(count, generator):
-    """Two clumps of the first number, the second as large as the first, the third led by the kind; the last is white."""
+    """Two clumps of the first number, the second as large as it, the third led by the kind, the last white."""
     kind = torch.randn(count, 1, generator=generator)
     rest = torch.randn(count, 4, generator=generator)
     first = 1.5 * torch.sign(rest[:, 0]) + 0.2 * rest[:, 1]
