@@ -196,12 +196,16 @@ class GalaxyAutoencoder(nn.Module):
         z = mean + log_sd.exp() * own
         departure = self.decode(z).float()
         divergence = (0.5 * (mean.square() + (2 * log_sd).exp() - 1) - log_sd).sum(1)
-        off = self.flow.loss(z.detach(), self._standard(seen.kind), rest)
+        off = self.flow.loss(z.detach(), self.told(seen), rest)
         return 0.5 * seen.chi_square(seen.drawn(departure)), divergence, off
 
     def latents(self, white: Tensor, kind: Tensor) -> Tensor:
         """White noise to latent vectors (batch, latent) of galaxies of these kinds (batch, 2 + bands)."""
         return self.flow.from_white(white, self._standard(kind))
+
+    def told(self, seen: GalaxyImages) -> Tensor:
+        """What the flow is told of galaxies, in units of the population, (batch, 2 + bands)."""
+        return self._standard(seen.kind)
 
     def _standard(self, kind: Tensor) -> Tensor:
         return (kind - self.center) / self.spread

@@ -115,6 +115,7 @@ def train(
     if trainer.interrupted:
         raise KeyboardInterrupt
     network = module.network.eval().to(module.device)
+    learned.finish(network, progress=progress)
     figures = module.figures(_TEST)
     card = Card(
         name=recipe.name, architecture=recipe.network.architecture, options=options, recipe=asdict(recipe),

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lensdeblend.networks import build
+from lensdeblend.networks.galaxies import GalaxyImages
+from lensdeblend.training.flow_learning import FlowLength, learn_flow
 from lensdeblend.training.galaxy_draws import PRIORS, DrawnGalaxies, GalaxyDraws
 from lensdeblend.training.galaxy_library import library
 from lensdeblend.training.recipe import Recipe, from_mapping
@@ -21,6 +23,8 @@ from lensdeblend.training.tasks.task import Task
 __all__ = ["Galaxies"]
 
 _PANELS = 6
+# The stream of images for the flow, beside those for training, validation and test.
+_FLOW = 4
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class GalaxyData:
     cuts : mapping
         Which galaxies of catalogues to learn from, as ``{magnitude: [18, 23.5], redshift: [0.1, 1.2], resolved: 1.2}``
         (`lensdeblend.training.sources.Cuts`).
+    flow : mapping, optional
+        How long the flow learns further once the auto-encoder stands (`lensdeblend.training.flow_learning.FlowLength`);
+        left out, not at all.
     """
 
     bands: int = 1
@@ -47,6 +54,7 @@ class GalaxyData:
     sources: Mapping[str, float] = field(default_factory=lambda: {"procedural": 1.0})
     priors: Mapping[str, Any] = field(default_factory=dict)
     cuts: Mapping[str, Any] = field(default_factory=dict)
+    flow: Mapping[str, Any] | None = None
 
     @property
     def all_priors(self) -> dict:
@@ -74,6 +82,9 @@ class Galaxies(Task):
         self.recipe, self.images = recipe, tuple(images)
         self.data = from_mapping(GalaxyData, recipe.data, "the recipe: data")
         self.cuts = from_mapping(Cuts, self.data.cuts, "the recipe: data: cuts")
+        self.flow = None if self.data.flow is None else from_mapping(
+            FlowLength, self.data.flow, "the recipe: data: flow"
+        )
         wanted = "real" in self.data.sources
         if wanted and not images:
             raise ValueError("the recipe learns from real galaxies: name their folder with --images FOLDER")
@@ -98,6 +109,16 @@ class Galaxies(Task):
         used = (batch.seen.weight > 0).sum((1, 2, 3))
         parts = {name: (value / used).mean() for name, value in zip(self.losses, values)}
         return sum(self.recipe.loss.get(name, 0.0) * value for name, value in parts.items()), parts
+
+    def finish(self, network: nn.Module, *, progress: bool = True) -> None:
+        if self.flow is None:
+            return
+        device = network.center.device
+
+        def drawn(count: int, number: int) -> GalaxyImages:
+            return self.draw(count, (self.recipe.seed, _FLOW, number), device, "train").seen
+
+        learn_flow(network, drawn, self.flow, self.recipe.seed, progress=progress)
 
     def measure(self, network: nn.Module, batch: DrawnGalaxies) -> dict[str, float]:
         seen = batch.seen

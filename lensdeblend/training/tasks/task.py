@@ -60,6 +60,9 @@ class Task(ABC):
         """
         raise NotImplementedError
 
+    def finish(self, network: nn.Module, *, progress: bool = True) -> None:
+        """What is left to learn after the last step; nothing, as here."""
+
     @abstractmethod
     def measure(self, network: nn.Module, batch: Any) -> dict[str, float]:
         """Figures of merit of one batch, to be averaged over batches."""
