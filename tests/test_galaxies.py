@@ -219,7 +219,8 @@ class TestTask:
         pytest.importorskip("lightning")
         from lensdeblend.training.loop import train
 
-        path = train(self.recipe(), tmp_path / "made", device="cpu", progress=False)
+        flow = {"images": 32, "steps": 2, "batch": 8}
+        path = train(self.recipe(data={"flow": flow}), tmp_path / "made", device="cpu", progress=False)
         made, card = load_weights(path)
         assert (made.bands, card.domain["bands"]) == (3, 3)
         assert card.metrics["bound"] < 2
@@ -242,9 +243,51 @@ class TestTask:
             losses.append(float(parts["likelihood"].detach()))
         assert np.mean(losses[-5:]) < 0.9 * losses[0]
 
+    @pytest.mark.parametrize("flow", ["spline", "matched"])
+    def test_the_flow_learns_on_alone(self, flow):
+        """Latent vectors led by the ellipticity: as drawn afterwards, they follow it; the auto-encoder stays."""
+        length = {"images": 256, "steps": 150, "batch": 64, "learning_rate": 0.01}
+        learned = task("galaxies")(self.recipe(
+            data={"flow": length}, network={"options": {"flow": flow, "hidden": 32}}
+        ))
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            made = learned.network()[0].train()
+
+        def encode(seen):
+            mean = torch.zeros(len(seen.e1), made.latent)
+            mean[:, 0] = 5 * seen.e1
+            return mean, torch.full_like(mean, -2.0)
+
+        made.encode = encode
+        before = {name: weight.clone() for name, weight in made.state_dict().items()}
+        learned.finish(made, progress=False)
+        after = made.state_dict()
+        changed = {name.split(".")[0] for name, weight in before.items() if not torch.equal(weight, after[name])}
+        assert changed == {"flow"} and made.training
+        seen = learned.draw(64, (9,), torch.device("cpu"), "train").seen
+        with torch.no_grad():
+            z = made.latents(torch.randn(64, made.latent, generator=torch.Generator().manual_seed(1)), seen.kind)
+        assert float(torch.corrcoef(torch.stack([z[:, 0], seen.e1]))[0, 1]) > 0.8
+        assert float(z[:, 1].std()) < 0.6
+
+    def test_the_flow_is_the_same_for_a_seed(self):
+        flows = []
+        for _ in range(2):
+            learned = task("galaxies")(self.recipe(data={"flow": {"images": 32, "steps": 3, "batch": 8}}))
+            with torch.random.fork_rng():
+                torch.manual_seed(1)
+                made = learned.network()[0]
+            learned.finish(made, progress=False)
+            flows.append(torch.cat([weight.flatten() for weight in made.flow.state_dict().values()]))
+        assert torch.equal(*flows)
+
     @pytest.mark.parametrize("changes, message", [
         ({"loss": {"beauty": 1.0}}, "beauty"), ({"data": {"priors": {"mood": {"Fixed": 1}}}}, "mood"),
         ({"data": {"hue": 1}}, "hue"), ({"data": {"sources": {"real": 1.0}}}, "--images"),
+        ({"data": {"flow": {"steps": 0}}}, "flow: steps must be a whole number above 0; got 0"),
+        ({"data": {"flow": {"learning_rate": 0}}}, "flow: learning_rate must be positive"),
+        ({"data": {"flow": {"rate": 1}}}, "data: flow has the unknown key 'rate'"),
     ])
     def test_bad_recipes(self, changes, message):
         with pytest.raises(ValueError, match=message):

@@ -38,6 +38,8 @@ _STRONGEST = 3.5
 # Of the profile, what a departure of one unit is to the encoder.
 _UNIT = 0.15
 _BORDER = 8
+# Through each latent vector in a step of the training, where the flow is a matched one.
+_LINES = 8
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ class GalaxyAutoencoder(nn.Module):
     @property
     def noise(self) -> int:
         """Numbers that `loss` takes a galaxy."""
-        return self.latent + self.flow.noise
+        return self.latent + _LINES * self.flow.noise
 
     def loss(self, seen: GalaxyImages, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Chi-square over two, divergence from the white prior, and the flow's loss, (batch,) each; ``noise`` (batch,

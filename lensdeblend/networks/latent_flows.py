@@ -26,8 +26,6 @@ __all__ = ["MatchedFlow", "SplineFlow"]
 _WAVES = 5
 _TOLD = 64
 _STEPS = 4
-# Lines through each latent vector in a step of the training.
-_LINES = 8
 
 
 class SplineFlow(zuko.flows.NSF):
@@ -65,12 +63,17 @@ class MatchedFlow(nn.Module):
         Numbers of a latent vector, and of what is told of its galaxy.
     blocks, hidden : int
         Residual blocks, and neurons of each.
+
+    Attributes
+    ----------
+    noise : int
+        Numbers that `loss` takes a line; 0 of `SplineFlow`.
     """
 
     def __init__(self, latent: int, kinds: int, blocks: int, hidden: int):
         super().__init__()
         self.latent = latent
-        self.noise = _LINES * (latent + 1)
+        self.noise = latent + 1
         self.told = nn.Sequential(
             nn.Linear(kinds + 1 + 2 * _WAVES, _TOLD), nn.SiLU(), nn.Linear(_TOLD, _TOLD), nn.SiLU()
         )
@@ -98,13 +101,13 @@ class MatchedFlow(nn.Module):
     def loss(self, z: Tensor, kind: Tensor, noise: Tensor) -> Tensor:
         """Mean square of what the velocity is off by, a number of the latent vector, (batch,).
 
-        ``noise`` (batch, `noise`) is white: where lines begin, and the places along them.
+        ``noise`` (batch, any multiple of `noise`) is white: where lines begin, and the places along them.
         """
-        start, along = noise.unflatten(1, (_LINES, -1)).split((self.latent, 1), 2)
+        start, along = noise.unflatten(1, (-1, self.noise)).split((self.latent, 1), 2)
         time = torch.sigmoid(along)
         end = z[:, None].expand_as(start)
         place = torch.lerp(start, end, time)
-        kinds = kind[:, None].expand(-1, _LINES, -1)
+        kinds = kind[:, None].expand(-1, start.shape[1], -1)
         found = self.velocity(*(part.flatten(0, 1) for part in (place, time, kinds))).unflatten(0, start.shape[:2])
         return (found - (end - start)).square().mean((1, 2))
 
