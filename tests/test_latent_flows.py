@@ -34,7 +34,7 @@ def learned(request):
     for _ in range(_STEPS):
         z, kind = drawn(128, generator)
         optimizer.zero_grad()
-        flow.loss(z, kind, torch.randn(128, flow.noise, generator=generator)).mean().backward()
+        flow.loss(z, kind, torch.randn(128, 8 * flow.noise, generator=generator)).mean().backward()
         optimizer.step()
         rate.step()
     return flow
