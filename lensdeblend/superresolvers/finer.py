@@ -13,10 +13,10 @@ import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import map_coordinates
 
 from lensdeblend.images import on_grid, pixel_scale
 from lensdeblend.options import check_factor
+from lensdeblend.superresolvers.finer_psf import finer_psf
 
 __all__ = ["FinePixels"]
 
@@ -64,16 +64,8 @@ class FinePixels:
         return data
 
     def psf(self) -> np.ndarray | None:
-        """The image's PSF on the fine pixels: the quintic spline through its pixels, zero beyond; odd, sum 1."""
-        if self.image.psf is None:
-            return None
-        psf = np.asarray(self.image.psf, dtype=float)
-        places = []
-        for n in psf.shape:
-            half = int(np.floor(n / 2 * self.factor))
-            places.append(np.arange(-half, half + 1) / self.factor + n // 2)
-        fine = map_coordinates(psf, np.meshgrid(*places, indexing="ij"), order=5, mode="grid-constant")
-        return fine / fine.sum()
+        """The image's PSF on the fine pixels (`lensdeblend.superresolvers.finer_psf`); odd, sum 1."""
+        return None if self.image.psf is None else finer_psf(self.image.psf, self.factor)
 
 
 def _gathered(data: np.ndarray, n: int, count: int, factor: float) -> np.ndarray:

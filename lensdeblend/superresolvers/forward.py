@@ -58,12 +58,12 @@ class Forward(SuperResolver):
 
     Notes
     -----
-    The PSF is given on the pixels of the data; on the finer ones it is the quintic spline through them, its sum 1. The
-    fine image so is that of the same telescope with smaller pixels. Gathered on the pixels of the data it is not quite
-    the model that was fitted, which sees the PSF only once a pixel: the largest difference, in sigma, is
-    ``meta["rebinned"]``. Of the brightest pixel it is some 0.5 per cent where the PSF is two pixels wide at half
-    maximum, and 0.1 per cent where it is three; below two pixels nobody can tell the PSF between them. The flag
-    ``"finer pixels depart from the fit"`` is raised where it exceeds 1 sigma.
+    The PSF is given on the pixels of the data; on the finer ones it is an elliptical Moffat profile fitted to them plus
+    the quintic spline through what that leaves, its sum 1. The fine image so is that of the same telescope with smaller
+    pixels. Gathered on the pixels of the data it is not quite the model that was fitted, which sees the PSF only once a
+    pixel: the largest difference, in sigma, is ``meta["rebinned"]``, and the flag ``"finer pixels depart from the
+    fit"`` is raised where it exceeds 1. It grows as the PSF becomes narrower than two pixels, also where the PSF
+    between the pixels is right.
 
     Deflection (shear included) and magnification are those at the centres of the finer pixels, the convergence is
     averaged over them. All but the source have a variance, from the covariance of the parameters to first order: it is
