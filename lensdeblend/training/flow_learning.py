@@ -1,15 +1,17 @@
 """A flow on latent vectors, learned from many encoded galaxies once the auto-encoder stands.
 
 While the auto-encoder learns, its latent vectors move, and a batch of images has few galaxies. Afterwards galaxies are
-encoded once, and each step sees many of them, each time another sample of what the encoder says.
+encoded once, and each step sees many of them, each time another sample of what the encoder says. Images of little noise
+are best: of what noise hides the encoder says nothing, and the samples are as wild as white noise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +30,14 @@ _SHARE = 2e-3
 
 @dataclass(frozen=True)
 class FlowLength:
-    """How long a flow learns: ``images`` encoded, ``steps`` of ``batch`` latent vectors, the highest
-    ``learning_rate``."""
+    """How long a flow learns, and from what: ``images`` encoded, ``priors`` to replace for these, ``steps`` of
+    ``batch`` latent vectors, the highest ``learning_rate``."""
 
     images: int = 20000
     steps: int = 6000
     batch: int = 256
     learning_rate: float = 1e-3
+    priors: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("images", "steps", "batch"):

@@ -114,9 +114,11 @@ class Galaxies(Task):
         if self.flow is None:
             return
         device = network.center.device
+        priors = replaced(self.data.all_priors, self.flow.priors)
+        stream = GalaxyDraws(self._stream("train").galaxies, priors, pixels=self.data.pixels)
 
         def drawn(count: int, number: int) -> GalaxyImages:
-            return self.draw(count, (self.recipe.seed, _FLOW, number), device, "train").seen
+            return stream.draw(count, (self.recipe.seed, _FLOW, number), device).seen
 
         learn_flow(network, drawn, self.flow, self.recipe.seed, progress=progress)
 
