@@ -246,7 +246,9 @@ class TestTask:
     @pytest.mark.parametrize("flow", ["spline", "matched"])
     def test_the_flow_learns_on_alone(self, flow):
         """Latent vectors led by the ellipticity: as drawn afterwards, they follow it; the auto-encoder stays."""
-        length = {"images": 256, "steps": 150, "batch": 64, "learning_rate": 0.01}
+        length = {
+            "images": 256, "steps": 150, "batch": 64, "learning_rate": 0.01, "priors": {"snr": {"Fixed": 5000.0}},
+        }
         learned = task("galaxies")(self.recipe(
             data={"flow": length}, network={"options": {"flow": flow, "hidden": 32}}
         ))
@@ -254,7 +256,10 @@ class TestTask:
             torch.manual_seed(1)
             made = learned.network()[0].train()
 
+        peaks = []
+
         def encode(seen):
+            peaks.append(float(seen.data.flatten(2).amax(2).min()))
             mean = torch.zeros(len(seen.e1), made.latent)
             mean[:, 0] = 5 * seen.e1
             return mean, torch.full_like(mean, -2.0)
@@ -265,6 +270,8 @@ class TestTask:
         after = made.state_dict()
         changed = {name.split(".")[0] for name, weight in before.items() if not torch.equal(weight, after[name])}
         assert changed == {"flow"} and made.training
+        # Of a signal-to-noise that the recipe asks for these images only.
+        assert min(peaks) > 50
         seen = learned.draw(64, (9,), torch.device("cpu"), "train").seen
         with torch.no_grad():
             z = made.latents(torch.randn(64, made.latent, generator=torch.Generator().manual_seed(1)), seen.kind)
@@ -288,6 +295,7 @@ class TestTask:
         ({"data": {"flow": {"steps": 0}}}, "flow: steps must be a whole number above 0; got 0"),
         ({"data": {"flow": {"learning_rate": 0}}}, "flow: learning_rate must be positive"),
         ({"data": {"flow": {"rate": 1}}}, "data: flow has the unknown key 'rate'"),
+        ({"data": {"flow": {"priors": {"mood": {"Fixed": 1}}}}}, "mood"),
     ])
     def test_bad_recipes(self, changes, message):
         with pytest.raises(ValueError, match=message):

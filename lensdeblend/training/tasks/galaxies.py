@@ -85,6 +85,8 @@ class Galaxies(Task):
         self.flow = None if self.data.flow is None else from_mapping(
             FlowLength, self.data.flow, "the recipe: data: flow"
         )
+        if self.flow is not None:
+            replaced(PRIORS, self.flow.priors)
         wanted = "real" in self.data.sources
         if wanted and not images:
             raise ValueError("the recipe learns from real galaxies: name their folder with --images FOLDER")
