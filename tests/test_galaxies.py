@@ -259,7 +259,7 @@ class TestTask:
         peaks = []
 
         def encode(seen):
-            peaks.append(float(seen.data.flatten(2).amax(2).min()))
+            peaks.append(float(seen.data.flatten(1).amax(1).min()))
             mean = torch.zeros(len(seen.e1), made.latent)
             mean[:, 0] = 5 * seen.e1
             return mean, torch.full_like(mean, -2.0)
