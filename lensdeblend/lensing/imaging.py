@@ -66,7 +66,12 @@ class LensImager:
         self._x, self._y = (axis[None] for axis in fine.centres(dtype, device))
         self._fine_shape = fine.shape
 
-    def __call__(self, lens: Tensor, source: Tensor) -> Tensor:
+    @property
+    def points(self) -> tuple[Tensor, Tensor]:
+        """x and y (1, points) of the rays, row by row."""
+        return self._x, self._y
+
+    def __call__(self, lens: Tensor, source: Tensor, bend: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Images (batch, ny, nx), flux a pixel.
 
         Parameters
@@ -75,25 +80,42 @@ class LensImager:
             (batch, 8): ``theta_E``, ``gamma``, ``e1``, ``e2``, ``center_x``, ``center_y``, ``gamma1``, ``gamma2``.
         source : Tensor
             (batch, 7): ``flux``, ``radius``, ``n``, ``e1``, ``e2``, ``center_x``, ``center_y``.
+        bend : tuple of Tensor, optional
+            x and y (batch, `points`) of what else deflects the rays.
         """
-        recording = torch.is_grad_enabled() and (lens.requires_grad or source.requires_grad)
+        return self._in_pieces(lambda *part: self.see(self._unseen(*part)), lens, source, bend)
+
+    def unseen(self, lens: Tensor, source: Tensor, bend: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """The images before the PSF, border included."""
+        return self._in_pieces(self._unseen, lens, source, bend)
+
+    def see(self, unseen: Tensor) -> Tensor:
+        """What the PSF makes of `unseen` images; the border is cut off."""
+        if self.convolution is not None:
+            return self.convolution(unseen)
+        (ny, nx), border = self.grid.shape, self.grid.border
+        return unseen[..., border:border + ny, border:border + nx]
+
+    def _in_pieces(self, render, lens: Tensor, source: Tensor, bend) -> Tensor:
+        everything = (lens, source, *(bend or ()))
+        recording = torch.is_grad_enabled() and any(each.requires_grad for each in everything)
         if recording or lens.device.type != "cpu":
-            return self._images(lens, source)
+            return render(*everything)
         piece = max(1, _POINTS_AT_ONCE // self._x.shape[-1])
         with torch.no_grad():
-            return torch.cat([self._images(a, b) for a, b in zip(lens.split(piece), source.split(piece))])
+            return torch.cat([render(*part) for part in zip(*(each.split(piece) for each in everything))])
 
-    def _images(self, lens: Tensor, source: Tensor) -> Tensor:
+    def _unseen(self, lens: Tensor, source: Tensor, *bend: Tensor) -> Tensor:
         mass = lens.unsqueeze(-1).unbind(1)
         flux, radius, n, e1, e2, center_x, center_y = source.unsqueeze(-1).unbind(1)
         alpha_x, alpha_y = epl(self._x, self._y, *mass[:6], terms=self.terms)
         gamma1, gamma2 = mass[6:]
         along_x, along_y = shear(self._x, self._y, gamma1, gamma2)
-        light = sersic(
-            self._x - alpha_x - along_x, self._y - alpha_y - along_y, radius, n, e1, e2, center_x, center_y
-        )
+        beta_x, beta_y = self._x - alpha_x - along_x, self._y - alpha_y - along_y
+        if bend:
+            beta_x, beta_y = beta_x - bend[0], beta_y - bend[1]
+        light = sersic(beta_x, beta_y, radius, n, e1, e2, center_x, center_y)
         image = (light * (flux * self.grid.scale**2)).reshape(-1, 1, *self._fine_shape)
         if self.supersampling > 1:
             image = torch.nn.functional.avg_pool2d(image, self.supersampling)
-        image = image[:, 0]
-        return image if self.convolution is None else self.convolution(image)
+        return image[:, 0]
