@@ -41,12 +41,19 @@ def vortex(
 ) -> tuple[Tensor, Tensor]:
     """Deflection of an axion vortex: ``n`` equal point masses on a line; ``theta_E`` is that of all together."""
     step = torch.linspace(-1, 1, n, dtype=x.dtype, device=x.device) if n > 1 else x.new_zeros(1)
-    return point_masses(
-        x, y,
-        (theta_E / math.sqrt(n)).expand(*theta_E.shape[:-1], n),
-        center_x + half_length * torch.cos(angle) * step,
-        center_y + half_length * torch.sin(angle) * step,
-    )
+    cosine, sine = torch.cos(angle), torch.sin(angle)
+    dx, dy = x - center_x, y - center_y
+    along, across = dx * cosine + dy * sine, dy * cosine - dx * sine
+    off2 = across * across + 1e-16
+    # All points are as far from the line: only the distance along it has to be told apart.
+    total, moment = torch.zeros_like(along), torch.zeros_like(along)
+    for place in (half_length.unsqueeze(-1) * step).unbind(-1):
+        distance = along - place
+        inverse = torch.addcmul(off2, distance, distance).reciprocal()
+        total, moment = total + inverse, torch.addcmul(moment, distance, inverse)
+    share = theta_E * theta_E / n
+    across = across * total
+    return share * (moment * cosine - across * sine), share * (moment * sine + across * cosine)
 
 
 def _nfw_f(s: Tensor) -> Tensor:
