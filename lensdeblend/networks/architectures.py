@@ -17,6 +17,7 @@ _CLASSES = {
     "lens-posterior": "lensdeblend.networks.posterior:LensPosterior",
     "deblend-generator": "lensdeblend.networks.deblending:Generator",
     "galaxy-autoencoder": "lensdeblend.networks.galaxies:GalaxyAutoencoder",
+    "super-lens": "lensdeblend.networks.super_lens:SuperLens",
 }
 
 

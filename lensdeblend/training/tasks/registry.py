@@ -14,6 +14,7 @@ _CLASSES = {
     "posterior": "lensdeblend.training.tasks.posterior:Posterior",
     "deblend": "lensdeblend.training.tasks.deblend:Deblend",
     "galaxies": "lensdeblend.training.tasks.galaxies:Galaxies",
+    "superresolve": "lensdeblend.training.tasks.superresolve:Superresolve",
 }
 
 
