@@ -31,12 +31,14 @@ _DAMPING = 1e-3
 @dataclass
 class FinerFit:
     """``parameters`` (batch, 14) of lens and source, ``flux`` (batch,), ``covariance`` (batch, 15, 15) of both (the
-    flux last; None before any step), ``chi2`` (batch,) reduced."""
+    flux last; None before any step), ``chi2`` (batch,) per pixel that is used, ``significance`` (batch,): the flux over
+    its noise, all else held."""
 
     parameters: Tensor
     flux: Tensor
     covariance: Tensor | None
     chi2: Tensor
+    significance: Tensor
 
 
 @dataclass
@@ -107,13 +109,12 @@ def descend(
     """
     used = (weight > 0).sum((1, 2)).clamp_min(1)
 
-    def chi2(model: Tensor, flux: Tensor) -> Tensor:
-        return ((image - flux[:, None, None] * model) * weight).square().sum((1, 2)) / used
-
+    total = (image * weight).square().sum((1, 2))
     if not steps:
         model = imager(*_split(parameters), bend)
         flux = amplitudes(image, model, weight)
-        return FinerFit(parameters, flux, None, chi2(model, flux))
+        squares = ((image - flux[:, None, None] * model) * weight).square().sum((1, 2))
+        return FinerFit(parameters, flux, None, squares / used, (total - squares).clamp_min(0).sqrt())
 
     def state(parameters: Tensor, last: Tensor | None = None) -> _State:
         if last is None and rough is None:
@@ -149,7 +150,8 @@ def descend(
     normal, _ = _normal(now, (now.squares / used).clamp_min(1), center, spread)
     units = torch.cat([spread, spread.new_ones(1)])
     covariance = torch.linalg.inv(normal) * units[:, None] * units
-    return FinerFit(now.parameters, now.flux, covariance, now.squares / used)
+    significance = (total - now.squares).clamp_min(0).sqrt()
+    return FinerFit(now.parameters, now.flux, covariance, now.squares / used, significance)
 
 
 def _normal(now: _State, factor: Tensor, center: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,11 @@ class FinerLens(LensImager):
     factor : float
         From 0.5 on.
     clumps : tuple of int or None
-        (rows, columns) of the cells, which cover the field of the data; None for none.
+        (rows, columns) of the cells; None for none.
+    cell : float or None
+        Arcsec a side of them; by default they cover the field of the data.
+    middle : tuple of float
+        (x, y) of their middle, arcsec.
     supersampling : int
         Midpoints a side of each finer pixel.
     border : int or None
@@ -51,7 +55,8 @@ class FinerLens(LensImager):
 
     def __init__(
         self, shape: tuple[int, int], scale: float, kernel: Tensor | None = None, *, factor: float = 1.0,
-        clumps: tuple[int, int] | None = None, supersampling: int = 2, border: int | None = None,
+        clumps: tuple[int, int] | None = None, cell: float | None = None, middle: tuple[float, float] = (0.0, 0.0),
+        supersampling: int = 2, border: int | None = None,
         max_ellipticity: float = 0.3, terms: int | None = None, dtype=torch.float32, device="cpu",
     ):
         if not factor >= 0.5:
@@ -64,11 +69,12 @@ class FinerLens(LensImager):
         self.terms = terms or self.terms
         self.clumps = self._clumps_at_pixels = None
         if clumps is not None:
-            cell = max(n * scale / count for n, count in zip(shape, clumps))
-            x, y = (axis.reshape(self._fine_shape) for axis in (self._x, self._y))
-            self.clumps = Clumps(clumps, cell, x[0], y[:, 0])
-            x, y = (axis.reshape(fine) for axis in self._centres())
-            self._clumps_at_pixels = Clumps(clumps, cell, x[0], y[:, 0])
+            cell = cell or max(n * scale / count for n, count in zip(shape, clumps))
+            rays = (axis.reshape(self._fine_shape) for axis in (self._x, self._y))
+            pixels = (axis.reshape(fine) for axis in self._centres())
+            self.clumps, self._clumps_at_pixels = (
+                Clumps(clumps, cell, x[0] - middle[0], y[:, 0] - middle[1]) for x, y in (rays, pixels)
+            )
 
     def bend(self, clumps: Tensor) -> tuple[Tensor, Tensor]:
         """Deflection of the rays by convergences (batch, rows, columns)."""

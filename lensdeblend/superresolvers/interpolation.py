@@ -20,18 +20,17 @@ from typing import Literal
 
 import numpy as np
 from astropy.nddata import NDData
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import map_coordinates
 
 from lensdeblend.interfaces import Image, SuperResolver
 from lensdeblend.options import check_choice
 from lensdeblend.results import SuperResolution
+from lensdeblend.superresolvers.filling import filled
 from lensdeblend.superresolvers.finer import FinePixels
 
 __all__ = ["Interpolation"]
 
 _LOBES = 3
-# A pixel is filled from the narrowest Gaussian that reaches this much weight of unmasked pixels.
-_ENOUGH = 0.05
 
 
 @dataclass(frozen=True)
@@ -88,18 +87,18 @@ class Interpolation(SuperResolver):
             For a factor that is not from 1 to 5, and for an image without an unmasked pixel.
         """
         bands = image if isinstance(image, Mapping) else {None: image}
-        fine, squares, filled = {}, [], {}
+        fine, squares, counts = {}, [], {}
         for band, one in bands.items():
             pixels, mask = FinePixels(one, factor), _masked(one)
-            data = self._interpolated(_filled(np.asarray(one.data, dtype=float), mask), pixels)
-            fine[band], filled[band] = pixels.dressed(data), int(mask.sum())
+            data = self._interpolated(filled(np.asarray(one.data, dtype=float), mask), pixels)
+            fine[band], counts[band] = pixels.dressed(data), int(mask.sum())
             left = (one.data - pixels.gathered(data)) / np.sqrt(one.uncertainty.array)
             squares.append(left[~mask] ** 2)
         banded = isinstance(image, Mapping)
         return SuperResolution(
             image=fine if banded else fine[None], intrinsic=None, source=None, deflection=None, convergence=None,
             parameters=None, chi2=float(np.mean(np.concatenate(squares))),
-            meta={"filled": filled if banded else filled[None]},
+            meta={"filled": counts if banded else counts[None]},
         )
 
     def _interpolated(self, data: np.ndarray, pixels: FinePixels) -> np.ndarray:
@@ -141,18 +140,3 @@ def _weights(kernel, places: np.ndarray, n: int) -> np.ndarray:
 def _masked(image: NDData) -> np.ndarray:
     good = np.isfinite(image.data)
     return ~good if image.mask is None else ~good | image.mask
-
-
-def _filled(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """With masked pixels as the unmasked ones around them."""
-    if mask.all():
-        raise ValueError("every pixel of the image is masked: there is nothing to interpolate")
-    known = np.where(mask, 0.0, data)
-    filled, left, sigma = known.copy(), mask.copy(), 1.0
-    while left.any():
-        share = gaussian_filter((~mask).astype(float), sigma, mode="reflect")
-        reached = left & (share > _ENOUGH)
-        filled[reached] = gaussian_filter(known, sigma, mode="reflect")[reached] / share[reached]
-        left &= ~reached
-        sigma *= 2
-    return filled

@@ -1,0 +1,113 @@
+"""Which weights of `lensdeblend.networks.super_lens` are for an image, and what the network is shown of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from astropy.nddata import NDData
+
+from lensdeblend.images import pixel_scale
+from lensdeblend.networks.super_lens import SuperLens
+from lensdeblend.networks.weights import Card, cards, load_weights
+from lensdeblend.reconstructors.network_domain import outside
+from lensdeblend.reconstructors.network_grid import NetworkGrid, Stamp, gaussian_width
+from lensdeblend.superresolvers.filling import filled
+
+__all__ = ["AUTO", "NetworkView", "candidates", "super_weights"]
+
+_ARCHITECTURE = "super-lens"
+AUTO = "auto"
+
+
+@lru_cache(maxsize=4)
+def super_weights(name: str, device: str) -> tuple[SuperLens, Card]:
+    """The network of a weight file, and its card.
+
+    Raises
+    ------
+    ValueError
+        As `~lensdeblend.networks.weights.load_weights`, and for weights of something else.
+    """
+    network, card = load_weights(name, device=device)
+    if not isinstance(network, SuperLens):
+        raise ValueError(f"the weights {name!r} are not for super-resolution: {card.architecture}")
+    return network, card
+
+
+def candidates(weights: str, device: str) -> list[Card]:
+    """Cards of the weights of a name, or for `AUTO` of all that are for super-resolution."""
+    if weights != AUTO:
+        return [super_weights(weights, device)[1]]
+    return [card for _, card in cards() if card.architecture == _ARCHITECTURE]
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """An image on the pixels of the network of some weights, and how it differs from what that was trained on."""
+
+    card: Card
+    grid: NetworkGrid
+    stamp: Stamp
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image: NDData, known: list[Card], *, named: bool) -> NetworkView:
+        """For the first of some weights that were trained on such pixels and such a PSF; where they were ``named``, for
+        them in any case.
+
+        Raises
+        ------
+        ValueError
+            Where there are none, with those that there are.
+        """
+        for card in known:
+            view = cls._seen(image, card)
+            # Noise is nothing that other weights would be better at.
+            if named or not [flag for flag in view.flags if "times the noise" not in flag]:
+                return view
+        raise ValueError(_advice(image, known))
+
+    @classmethod
+    def _seen(cls, image: NDData, card: Card) -> NetworkView:
+        grid = NetworkGrid.for_image(image, card.domain["pixels"], tuple(card.domain["pixel_scale"]))
+        stamp = Stamp.of(image, grid)
+        return cls(card, grid, _whole(image, grid, stamp), tuple(outside(grid, stamp, card.domain)))
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Of the network's frame (x, y), arcsec from the middle of the image."""
+        x, y = self.grid.offset
+        return x * self.grid.image_scale, y * self.grid.image_scale
+
+
+def _whole(image: NDData, grid: NetworkGrid, stamp: Stamp) -> Stamp:
+    """Without holes, which the network has never seen: dark sky beyond the image, within it what is around them."""
+    if stamp.used.all() or not stamp.used.any():
+        return stamp
+    within = grid.from_image(np.ones(image.data.shape)) / grid.factor**2 > 0.5
+    data = np.where(within, filled(stamp.data, ~stamp.used), 0.0)
+    sigma = np.where(stamp.used, stamp.sigma, np.median(stamp.sigma[stamp.used]))
+    return Stamp(data, sigma, np.ones_like(stamp.used), stamp.psf_fwhm)
+
+
+def _advice(image: NDData, known: list[Card]) -> str:
+    way_out = "method='forward' fits a lens of any pixels and PSF without weights"
+    if not known:
+        return (
+            "there are no weights for physics: train some, as with 'lensdeblend train physics-2', or choose another "
+            f"method: {way_out}"
+        )
+    described = "; ".join(
+        f"{card.name} ({card.domain['pixels']} pixels a side of {card.domain['pixel_scale'][0]:.3g} arcsec, PSF FWHM "
+        f"{card.domain['psf_fwhm'][0]:.3g} pixels)" for card in known
+    )
+    ny, nx = image.data.shape
+    scale = pixel_scale(image).to_value("arcsec")
+    psf = "without a PSF" if image.psf is None else f"PSF FWHM {gaussian_width(image.psf):.3g} pixels"
+    return (
+        f"no weights for physics are for an image of {nx} by {ny} pixels of {scale:.3g} arcsec, {psf}; there are "
+        f"{described}. Name one, as in Physics(weights={known[0].name!r}), to use it none the less, train your own, or "
+        f"choose another method: {way_out}"
+    )
