@@ -92,3 +92,15 @@ def test_never_worse_and_one_image_does_not_see_the_others(imager, bend):
     assert bool((after.chi2 <= before.chi2).all()) and float(after.chi2[1:].max()) < 1.3
     alone = descend(imager, image[2:3], weight[2:3], start[2:3], tuple(b[2:3] for b in bends), steps=5, **options)
     assert_allclose(alone.parameters[0], after.parameters[2], atol=1e-8)
+
+
+def test_steps_that_lead_astray_are_not_taken(imager, bend):
+    image, weight, start, bends = observed(imager, bend, 0.01, count=24)
+    start += 1.5 * (start - TRUTH)
+    # With so wide a prior, what the steps make small is chi-square itself.
+    options = {"center": TRUTH, "spread": 30 * SPREAD}
+    before = descend(imager, image, weight, start, bends, steps=0, **options)
+    after = descend(imager, image, weight, start, bends, steps=1, **options)
+    assert bool((after.chi2 <= before.chi2 * 1.001).all())
+    kept = (after.parameters == start).all(1)
+    assert 0 < int(kept.sum()) < 20

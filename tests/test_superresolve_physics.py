@@ -9,16 +9,18 @@ import torch
 from astropy.nddata import CCDData, VarianceUncertainty
 from numpy.testing import assert_allclose
 
-from lensdeblend import simulate, superresolve
+from lensdeblend import prepare, simulate, superresolve
 from lensdeblend.evaluation.metrics import psnr
 from lensdeblend.lensing.imaging import LensImager
 from lensdeblend.networks import build
+from lensdeblend.networks.super_lens import SuperLens
 from lensdeblend.networks.weights import Card, save_weights
 from lensdeblend.scenes import SIE, GaussianPSF, Observation, Scene, Sersic, Shear
 from lensdeblend.simulators.lenstronomy import deflection
 from lensdeblend.simulators.torch import Torch
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.physics import Physics, moved
+from lensdeblend.superresolvers.super_weights import NetworkView, candidates
 from lensdeblend.testing import check_superresolver
 
 SCALE, SIZE, CELLS = 0.1, 48, 24
@@ -136,6 +138,26 @@ def test_frames_of_other_sizes(shape):
     assert found.flags == ()
 
 
+def test_clumps_lie_where_the_network_sees_them(monkeypatch):
+    odd = seen(observation=replace(OBSERVATION, shape=(48, 49))).image
+    forward = SuperLens.forward
+
+    def found(mass):
+        def clumpy(self, images):
+            told = forward(self, images)
+            told.clumps[:, 3, 20] = mass
+            return told
+
+        monkeypatch.setattr(SuperLens, "forward", clumpy)
+        return superresolve(odd, factor=2, method=Physics(refine=0, device="cpu")).convergence.data
+
+    clump = found(0.5) - found(0.0)
+    y, x = (np.indices(clump.shape) - np.array([[[47.5]], [[48.5]]])) * SCALE / 2
+    # Cells of 0.2 arcsec about the middle of the network's frame, which is half a pixel to the right.
+    assert np.average(x, weights=clump) == pytest.approx((20 - 11.5) * 0.2 + 0.05, abs=1e-3)
+    assert np.average(y, weights=clump) == pytest.approx((3 - 11.5) * 0.2, abs=1e-3)
+
+
 def test_a_frame_that_is_moved_sees_the_same():
     parameters = torch.tensor([CENTER], dtype=torch.float64)
     other = moved(parameters, (0.3, -0.2))
@@ -159,6 +181,20 @@ def test_masked_pixels_do_not_matter(image):
     truth = seen(observation=OBSERVATION.refined(2)).noiseless.data
     assert psnr(found.image.data / truth.max(), truth / truth.max(), data_range=1) > 44
     assert found.flags == () and found.meta["degrees_of_freedom"] == SIZE**2 - 21 - 15
+
+
+def test_the_network_is_shown_no_holes(image):
+    small = CCDData(image.data[2:], unit=image.unit, meta=dict(image.meta))
+    small.uncertainty = VarianceUncertainty(image.uncertainty.array[2:])
+    small = prepare(small)
+    small.psf = image.psf
+    small.data[20:23, 10] = 1e5
+    small.mask[20:23, 10] = True
+    shown = NetworkView.of(small, candidates("auto", "cpu"), named=False).stamp
+    assert shown.used.all() and np.median(shown.sigma) == pytest.approx(shown.sigma[0, 0], rel=0.2)
+    assert (shown.data[[0, -1]] == 0).all()
+    around = image.data[19:30, 6:15]
+    assert (shown.data[21:24, 10] > around.min()).all() and (shown.data[21:24, 10] < around.max()).all()
 
 
 def test_many_at_once_are_as_each_alone():
