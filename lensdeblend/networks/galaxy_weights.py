@@ -7,11 +7,9 @@ from functools import lru_cache
 from lensdeblend.networks.galaxies import GalaxyAutoencoder
 from lensdeblend.networks.weights import Card, load_weights
 
-__all__ = ["DETAILED", "DETAILED_COLOUR", "ONE_BAND", "THREE_BANDS", "galaxy_weights"]
+__all__ = ["ONE_BAND", "THREE_BANDS", "galaxy_weights"]
 
-#: A few numbers of the whole galaxy, for posteriors; and maps of them, for drawing.
 ONE_BAND, THREE_BANDS = "galaxies", "galaxies-colour"
-DETAILED, DETAILED_COLOUR = "galaxies-map", "galaxies-colour"
 
 
 @lru_cache(maxsize=4)
