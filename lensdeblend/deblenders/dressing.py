@@ -15,8 +15,9 @@ from lensdeblend.deblenders.catalog import catalogue
 from lensdeblend.images import like
 from lensdeblend.results import Deblending
 
-__all__ = ["dressed", "divided", "nothing_found", "segmented"]
+__all__ = ["POOR_FIT", "dressed", "divided", "nothing_found", "segmented"]
 
+POOR_FIT = "poor fit"
 _TRACE = 1e-6
 
 
@@ -84,8 +85,8 @@ def dressed(
         sources.append([like(band.image, galaxy) for galaxy in galaxies])
         parts.append([like(band.image, share, mask=band.image.mask) for share in own])
     count, freedom = len(catalog), max(blend.used - parameters, 1)
-    if judged and squares / freedom > 1 + 3 * np.sqrt(2 / freedom):
-        flags = (*flags, "poor fit")
+    if judged and POOR_FIT not in flags and squares / freedom > 1 + 3 * np.sqrt(2 / freedom):
+        flags = (*flags, POOR_FIT)
     return Deblending(
         sources=[blend.as_given([band[i] for band in sources]) for i in range(count)],
         shares=[blend.as_given([band[i] for band in parts]) for i in range(count)],

@@ -23,7 +23,7 @@ from scipy.stats import chi2
 from lensdeblend.deblenders.blend import Blend
 from lensdeblend.deblenders.catalog import blendedness, catalogue, flags_of, half_light_radius, together
 from lensdeblend.deblenders.detection import Detection, Detector, detected_above_sky
-from lensdeblend.deblenders.dressing import dressed, nothing_found, segmented
+from lensdeblend.deblenders.dressing import POOR_FIT, dressed, nothing_found, segmented
 from lensdeblend.deblenders.falling import falling
 from lensdeblend.deblenders.fitting import BlendFit, Priors, fit_blends
 from lensdeblend.deblenders.further import further_places
@@ -96,7 +96,8 @@ class Joint(Deblender):
     unresolved is a point if the data do as well with that: its radius and ellipticities are 0, these with errors of
     NaN. Flags of a galaxy: ``at a bound: ellipticity`` (or ``position``, ``radius``; ``structure``: it is hardly as its
     profiles are), ``no flux``, ``at the edge``, ``off the image``, ``masked``; of the whole, in ``meta["flags"]``:
-    ``nothing found``, ``not converged``, ``poor fit``.
+    ``nothing found``, ``not converged``, ``poor fit`` (chi-square more than three standard deviations above 1, or a
+    galaxy that is hardly as its profiles are, such as a saturated star).
 
     References
     ----------
@@ -255,9 +256,12 @@ class Joint(Deblender):
             **{f"{name}_err": told[name][:, 1] for name in names}, structure=found.strength,
         )
         count = len(fit.parameters) + fit.fluxes.size + round(found.numbers)
+        flags = [] if fit.converged else ["not converged"]
+        if any(found.at_bound):
+            flags.append(POOR_FIT)
         return dressed(
             blend, found.images, levels, catalog, segmented(whole, detection.significance, self.threshold), count,
-            [] if fit.converged else ["not converged"], judged=True,
+            flags, judged=True,
         )
 
     def _structure(self, blend: Blend, images, positions: np.ndarray, levels: Sequence[float]) -> Structure:
