@@ -91,8 +91,10 @@ class LensImager:
 
     def see(self, unseen: Tensor) -> Tensor:
         """What the PSF makes of `unseen` images; the border is cut off."""
-        if self.convolution is not None:
-            return self.convolution(unseen)
+        return self.framed(unseen) if self.convolution is None else self.convolution(unseen)
+
+    def framed(self, unseen: Tensor) -> Tensor:
+        """`unseen` images without their border."""
         (ny, nx), border = self.grid.shape, self.grid.border
         return unseen[..., border:border + ny, border:border + nx]
 

@@ -55,7 +55,7 @@ def with_mass(parameters: QTable, lens_redshift: float, source_redshift: float, 
     # Comoving distances add up in a flat universe, and all that astropy has names for are flat.
     between = source - lens * ((1 + lens_redshift) / (1 + source_redshift))
     per_area = const.c**2 / (4 * const.G) * lens * source / between
-    theta_E, error = (parameters[name].to(u.arcsec) for name in ("theta_E", "theta_E_err"))
+    theta_E, error = (parameters[column].to(u.arcsec) for column in ("theta_E", "theta_E_err"))
     table = QTable(parameters, copy=True)
     table["mass_E"] = (per_area * (theta_E / u.rad) ** 2).to(u.Msun, equivalencies=u.dimensionless_angles())
     table["mass_E_err"] = table["mass_E"] * (2 * error / theta_E).to_value(u.dimensionless_unscaled)

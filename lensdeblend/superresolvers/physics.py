@@ -67,8 +67,8 @@ class Physics(SuperResolver):
     Notes
     -----
     Lens light is not modelled: take it off first. Masked pixels do not count in the fit; the network is shown what is
-    around them. Where the image's PSF is that of the images trained on, it is known on finer pixels; otherwise the
-    quintic spline through its pixels is taken, as by `lensdeblend.superresolvers.forward.Forward`.
+    around them. Where the image's PSF is that of the images trained on, it is known on finer pixels; otherwise it
+    is taken as by `lensdeblend.superresolvers.forward.Forward`.
 
     Deflection (shear included) and magnification are those at the centres of the finer pixels, the latter from the
     deflection's differences between them. ``parameters`` are lens, shear and source beside the clumps, with errors
@@ -189,7 +189,7 @@ class _Rays:
         lens = fitted.parameters[:, :8]
         source = torch.cat([fitted.flux[:, None], fitted.parameters[:, 8:]], 1)
         unseen = self.fine.unseen(lens, source, self.fine.bend(clumps))
-        images = torch.stack([self.fine.see(unseen), _framed(unseen, self.fine)], 1)
+        images = torch.stack([self.fine.see(unseen), self.fine.framed(unseen)], 1)
         images = images.double() * units[:, None, None, None]
         flux = fitted.flux.double() * units
         deflection, convergence = self.fine.deflection(lens, clumps), self.fine.convergence(lens, clumps)
@@ -251,8 +251,3 @@ def _finer_psf(pixels: FinePixels, domain: Mapping) -> np.ndarray:
 
 def _centred(kernel: np.ndarray, side: int) -> np.ndarray:
     return np.pad(kernel, [((side - n) // 2,) * 2 for n in kernel.shape])
-
-
-def _framed(unseen: Tensor, imager: FinerLens) -> Tensor:
-    (ny, nx), border = imager.grid.shape, imager.grid.border
-    return unseen[..., border:border + ny, border:border + nx]
