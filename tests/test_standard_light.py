@@ -156,8 +156,13 @@ def test_a_profile_fitted_to_a_centred_galaxy_is_its_own(n, radius, e1, e2):
     departure = bumps(3, channels=2)
     place = place_of(radius, e1, e2, 47.5, 47.5)
 
+    steps = torch.arange(-8.0, 9.0, dtype=torch.float64)
+    psf = torch.exp(-0.5 * (steps**2 + steps[:, None] ** 2) / (0.17 * radius) ** 2)[None]
+    psf = psf / psf.sum()
+
     def fitted(departure):
-        fit = fit_sersics(standard_light(place, tensor(n), departure, (96, 96))[0][:, 0])
+        light = standard_light(place, tensor(n), departure, (96, 96))[0][:, 0]
+        fit = fit_sersics(Convolution(psf, (96, 96))(light), psf=psf)
         return torch.stack([fit.radius.log(), fit.e1, fit.e2, fit.n.log()])[:, 0]
 
     true = tensor(np.log(radius), e1, e2, np.log(n))
