@@ -172,6 +172,12 @@ def lensdeblend_generators():
 @hookimpl
 def lensdeblend_superresolvers():
     yield Method(
+        name="physics",
+        target="lensdeblend.superresolvers.physics:Physics",
+        summary="Lens, clumps and source read by a network trained on low resolution alone, fitted, drawn finer",
+        requires=("torch", "safetensors"),
+    )
+    yield Method(
         name="forward",
         target="lensdeblend.superresolvers.forward:Forward",
         summary="Lens and source fitted, drawn on finer pixels, with mass maps and errors",
