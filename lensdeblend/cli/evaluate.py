@@ -12,7 +12,7 @@ import numpy as np
 from astropy.nddata import NDData
 from astropy.table import QTable, Table
 
-from lensdeblend.cli import evaluate_deblend, evaluate_generate, evaluate_reconstruct
+from lensdeblend.cli import evaluate_deblend, evaluate_generate, evaluate_reconstruct, evaluate_superresolve
 from lensdeblend.cli.common import DONE, print_json, print_table
 from lensdeblend.evaluation.metrics import compare
 from lensdeblend.results import Deblending, Reconstruction, Result, Simulation
@@ -20,7 +20,7 @@ from lensdeblend.results import Deblending, Reconstruction, Result, Simulation
 __all__ = ["PARTS", "add_options", "compare_parameters", "run"]
 
 #: Subcommands of two words.
-PARTS = (evaluate_reconstruct, evaluate_deblend, evaluate_generate)
+PARTS = (evaluate_reconstruct, evaluate_deblend, evaluate_generate, evaluate_superresolve)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -17,12 +17,12 @@ __all__ = ["add_evaluation_options", "chosen_methods", "report_on"]
 
 def add_evaluation_options(
     parser: argparse.ArgumentParser, *, kind: str, default: str, sets: Sequence[str], test_set: str, what: str,
-    n: int = 100, batches: bool = True, several_folders: bool = False,
+    n: int = 100, batches: bool = True, several_folders: bool = False, real: bool = True,
 ) -> None:
     """Add the options of one kind of method, whose test sets consist of ``what``, such as lenses.
 
-    ``n`` is how many by default; ``batches``: whether a method gets several at a time; ``several_folders``: whether
-    ``--images`` may be repeated.
+    ``n`` is how many by default; ``batches``: whether a method gets several at a time; ``real``: whether there are sets
+    of real galaxies; ``several_folders``: whether ``--images`` may be repeated.
     """
     parser.add_argument(
         "--methods", default=default, metavar="NAME,...",
@@ -35,15 +35,16 @@ def add_evaluation_options(
     parser.add_argument("--test-set", default=test_set, metavar="NAME", help=f"{', '.join(sets)} ({test_set})")
     parser.add_argument("-n", "--n", type=int, default=n, help=f"how many {what} ({n})")
     parser.add_argument("--seed", type=int, default=1, help=f"the same seed gives the same {what} and results (1)")
-    folders = {"action": "append", "default": []} if several_folders else {}
-    parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", **folders,
-        help="galaxies, for the sets of real ones" + ("; may be repeated" if several_folders else ""),
-    )
-    parser.add_argument(
-        "--split", choices=("test", "validation", "train", "all"), default="test",
-        help="which of the galaxies (test: those that networks were not trained with)",
-    )
+    if real:
+        folders = {"action": "append", "default": []} if several_folders else {}
+        parser.add_argument(
+            "--images", type=Path, metavar="FOLDER", **folders,
+            help="galaxies, for the sets of real ones" + ("; may be repeated" if several_folders else ""),
+        )
+        parser.add_argument(
+            "--split", choices=("test", "validation", "train", "all"), default="test",
+            help="which of the galaxies (test: those that networks were not trained with)",
+        )
     if batches:
         parser.add_argument("--batch", type=int, default=8, help="images that a method gets at a time (8)")
     add_output_options(parser, output="folder for report.html, report.txt and the tables as CSV and ECSV")
@@ -58,9 +59,8 @@ def report_on(
         refuse_existing(kind.files(args.output), args.overwrite)
         if not args.no_pictures:
             check_format("report.png")
-    report = evaluate(
-        methods, args.test_set, args.n, args.seed, images=args.images, split=args.split, **more
-    )
+    real = {name: getattr(args, name) for name in ("images", "split") if hasattr(args, name)}
+    report = evaluate(methods, args.test_set, args.n, args.seed, **real, **more)
     print(report.text)
     if args.output is not None:
         report.write(args.output, overwrite=args.overwrite, pictures=not args.no_pictures)

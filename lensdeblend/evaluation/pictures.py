@@ -10,7 +10,7 @@ from astropy.nddata import NDData
 from lensdeblend.evaluation.report import Case
 from lensdeblend.results import panels
 
-__all__ = ["draw_case", "draw_mosaics"]
+__all__ = ["draw_case", "draw_finer_case", "draw_mosaics"]
 
 _DOTS_PER_INCH = 90
 _COLUMNS = 8
@@ -28,11 +28,7 @@ def draw_case(case: Case) -> bytes:
     ImportError
         Without matplotlib.
     """
-    scale = float(case.pictures["scale"])
-    images = {
-        name: NDData(np.asarray(pixels, dtype=float), meta={"PIXSCALE": scale})
-        for name, pixels in case.pictures.items() if name != "scale"
-    }
+    images = _images(case)
     figure, axes = panels.blank_figure(1, len(images))
     for panel, (name, image) in zip(axes[0], images.items()):
         if name == "residual":
@@ -40,9 +36,32 @@ def draw_case(case: Case) -> bytes:
         else:
             panels.draw_image(panel, image, name, norm=panels.stretch(images[_SCALED_LIKE.get(name, name)]))
         panel.set_xlabel("arcsec", fontsize="small")
-    with BytesIO() as file:
-        figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
-        return file.getvalue()
+    return _png(figure)
+
+
+def draw_finer_case(case: Case) -> bytes:
+    """Draw data, what finer pixels show and what was found there, the difference, and the error of the deflection, as
+    a PNG.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
+    images = _images(case)
+    norm = panels.stretch(images["finer, true"])
+    figure, axes = panels.blank_figure(1, len(images))
+    for panel, (name, image) in zip(axes[0], images.items()):
+        if name == "error":
+            panels.draw_difference(panel, image, "found \N{MINUS SIGN} true", "% of the true maximum")
+        elif name == "deflection error":
+            # Next to a point mass it is as large as one likes.
+            most = float(np.percentile(image.data, 99.5))
+            panels.draw_map(panel, image, name, "% of the Einstein radius", upper=most)
+        else:
+            panels.draw_image(panel, image, name, norm=norm, label="flux per finer pixel")
+        panel.set_xlabel("arcsec", fontsize="small")
+    return _png(figure)
 
 
 def draw_mosaics(case: Case) -> bytes:
@@ -61,6 +80,18 @@ def draw_mosaics(case: Case) -> bytes:
         panel.imshow(_mosaic(images), origin="lower", interpolation="nearest")
         panel.set_title(name, fontsize="small")
         panel.set_axis_off()
+    return _png(figure)
+
+
+def _images(case: Case) -> dict[str, NDData]:
+    scale = float(case.pictures["scale"])
+    return {
+        name: NDData(np.asarray(pixels, dtype=float), meta={"PIXSCALE": scale})
+        for name, pixels in case.pictures.items() if name != "scale"
+    }
+
+
+def _png(figure) -> bytes:
     with BytesIO() as file:
         figure.savefig(file, format="png", dpi=_DOTS_PER_INCH)
         return file.getvalue()

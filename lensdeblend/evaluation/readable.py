@@ -11,7 +11,9 @@ _FORMATS = {
     "mse": ".2e", "psnr": ".2f", "ssim": ".4f", "bias": "+.2g", "rmse": ".3g", "median_over": ".3f", "rms_over": ".3f",
     "holds": ".1%", "within": ".1%", "chi2": ".3f", "seconds": ".3g", "footprint_psnr": ".2f",
     "footprint_ssim": ".4f", "flux_bias": "+.4f", "flux_scatter": ".4f", "e_scatter": ".4f", "image_e": ".4f",
-    "pull": ".2f", "recall": ".1%", "precision": ".1%",
+    "pull": ".2f", "recall": ".1%", "precision": ".1%", "noisy_mse": ".2e", "noisy_psnr": ".2f", "noisy_ssim": ".4f",
+    "deflection": ".2%", "footprint_deflection": ".2%", "mass_bias": "+.2%", "mass_rmse": ".2%", "convergence": ".3g",
+    "images_per": ".3g",
 }
 
 

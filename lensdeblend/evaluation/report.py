@@ -15,7 +15,7 @@ from lensdeblend.evaluation.page import page
 from lensdeblend.evaluation.readable import aligned
 from lensdeblend.io.atomic import replacing
 
-__all__ = ["Case", "DeblendingReport", "GenerationReport", "ReconstructionReport", "Report"]
+__all__ = ["Case", "DeblendingReport", "GenerationReport", "ReconstructionReport", "Report", "SuperResolutionReport"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,3 +208,31 @@ class GenerationReport(Report):
 
     def _caption(self, case: Case) -> str:
         return f"{case.method}: the sample, and what was made in its place"
+
+
+class SuperResolutionReport(Report):
+    """Superresolvers on a set of lenses.
+
+    ``summaries`` has ``comparison``, ``published``, ``maps``, ``errors``, ``fits``, ``flags``, ``failures`` and
+    ``methods``; ``details`` has ``images``, a row a method and image, those that the methods stand beside included, and
+    ``lenses``, the truth, a row an image.
+    """
+
+    headings = {
+        "comparison": "Finer images against the truth, without noise and noisy", "published": "Published",
+        "maps": "Deflection and mass", "errors": "Error maps of the finer images", "fits": "Fits",
+        "flags": "Flags raised", "failures": "Failures", "methods": "Methods",
+    }
+    detailed = ("images", "lenses")
+    caption = "lens {index} ({which}), footprint PSNR of the finer image {psnr:.2f} dB"
+
+    def _drawn(self, case: Case) -> bytes:
+        from lensdeblend.evaluation.pictures import draw_finer_case
+
+        return draw_finer_case(case)
+
+    def _caption(self, case: Case) -> str:
+        lens = self.details["lenses"][case.index]
+        which = f"model {lens['model']}, class {lens['class']}"
+        told = self.caption.format(index=case.index, which=which, psnr=case.footprint_psnr)
+        return f"{case.method}, {case.rank}: {told}"

@@ -180,14 +180,19 @@ class _RealSource(LensPopulation):
 
 def check_draw(chosen, n: int, seed: int, images) -> None:
     """Raise ValueError for what `LensSet.draw` refuses; any set with a name and ``real_sources`` will do."""
-    if n < 1:
-        raise ValueError(f"n must be at least 1; got {n}")
-    if seed < 0:
-        raise ValueError(f"seed must not be negative; got {seed}")
+    check_count(n, seed)
     if chosen.real_sources and images is None:
         raise ValueError(f"the set {chosen.name!r} needs galaxies: name their folder or catalogue (--images FOLDER)")
     if images is not None and not chosen.real_sources:
         raise ValueError(f"the set {chosen.name!r} has no real sources: leave the folder of images out")
+
+
+def check_count(n: int, seed: int) -> None:
+    """Raise ValueError for fewer than one, and for a negative seed."""
+    if n < 1:
+        raise ValueError(f"n must be at least 1; got {n}")
+    if seed < 0:
+        raise ValueError(f"seed must not be negative; got {seed}")
 
 
 def real_galaxies(images, split: str, seed: int, progress: bool) -> Iterator[tuple[np.ndarray, float]]:

@@ -196,6 +196,15 @@ def draw_residual(axes, residual: NDData, title: str, *, frame: Frame | None = N
     return drawn
 
 
+def draw_difference(axes, image: NDData, title: str, label: str, *, frame: Frame | None = None):
+    """Draw a quantity of either sign on a diverging map as far as it goes."""
+    values = unmasked(image)
+    limit = float(np.abs(values).max()) or 1.0
+    drawn = _draw(axes, values, title, frame or Frame.of(image), colours=RESIDUAL_MAP, vmin=-limit, vmax=limit)
+    _colour_bar(axes, drawn, label)
+    return drawn
+
+
 def draw_map(axes, image: NDData, title: str, label: str, *, frame: Frame | None = None, upper: float | None = None):
     """Draw a quantity on a linear scale, such as a convergence or a deflection."""
     values = unmasked(image)

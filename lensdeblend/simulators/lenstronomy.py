@@ -30,7 +30,7 @@ from lensdeblend.simulators.assembly import assemble, convolve, padding, point_i
 from lensdeblend.simulators.checks import require_drawn, require_whole
 from lensdeblend.simulators.subdivision import average_over_pixels
 
-__all__ = ["Lenstronomy", "deflection"]
+__all__ = ["Lenstronomy", "convergence", "deflection", "point_masses"]
 
 
 @dataclass(frozen=True)
@@ -130,20 +130,40 @@ class Lenstronomy(Simulator):
 
 def deflection(mass: Sequence[MassComponent], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Deflection by all of ``mass`` at flat arrays of positions, all in arcsec."""
-    points = [component for component in mass if isinstance(component, _POINTS)]
-    profiles = [_MASS[type(component)](component) for component in mass if not isinstance(component, _POINTS)]
-    names, parameters = [name for name, _ in profiles], [values for _, values in profiles]
+    names, parameters = _profiles(mass)
     alpha_x, alpha_y = np.zeros_like(x), np.zeros_like(y)
     if names:
         # In the very centre of an EPL lenstronomy divides 0 by 0 and takes the deflection to be 0.
         with np.errstate(invalid="ignore"):
             alpha_x, alpha_y = LensModel(names).alpha(x, y, parameters)
     profile = PointMassProfile()
-    for component in points:
-        for theta_E, center_x, center_y in zip(*_point_masses(component)):
-            by_x, by_y = profile.derivatives(x, y, theta_E, center_x, center_y)
-            alpha_x, alpha_y = alpha_x + by_x, alpha_y + by_y
+    for theta_E, center_x, center_y in zip(*point_masses(mass)):
+        by_x, by_y = profile.derivatives(x, y, theta_E, center_x, center_y)
+        alpha_x, alpha_y = alpha_x + by_x, alpha_y + by_y
     return alpha_x, alpha_y
+
+
+def convergence(mass: Sequence[MassComponent], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Convergence of all of ``mass`` but its `point_masses` at flat arrays of positions in arcsec."""
+    names, parameters = _profiles(mass)
+    return LensModel(names).kappa(x, y, parameters) if names else np.zeros_like(x)
+
+
+def point_masses(mass: Sequence[MassComponent]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Einstein radii, x and y, arcsec, of all that is made of points; a mass is pi times its Einstein radius squared,
+    in units of the critical surface density times square arcsec."""
+    points = (part.points if isinstance(part, Vortex) else part for part in mass if isinstance(part, _POINTS))
+    columns = [
+        [np.atleast_1d(getattr(part, name).to_value(u.arcsec)) for name in ("theta_E", "center_x", "center_y")]
+        for part in points
+    ]
+    return tuple(np.concatenate(column) for column in zip(*columns)) if columns else (np.zeros(0),) * 3
+
+
+def _profiles(mass: Sequence[MassComponent]) -> tuple[list[str], list[dict[str, float]]]:
+    """lenstronomy's names and parameters of all that is not made of points."""
+    profiles = [_MASS[type(component)](component) for component in mass if not isinstance(component, _POINTS)]
+    return [name for name, _ in profiles], [values for _, values in profiles]
 
 
 def _values(component, **names) -> dict[str, float]:
@@ -164,14 +184,6 @@ _MASS = {
     NFW: lambda c: ("NFW", _values(c, Rs="Rs", alpha_Rs="alpha_Rs", **_CENTER)),
     TruncatedNFW: lambda c: ("TNFW", _values(c, Rs="Rs", alpha_Rs="alpha_Rs", r_trunc="r_trunc", **_CENTER)),
 }
-
-
-def _point_masses(component) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Einstein radii and positions, arcsec."""
-    if isinstance(component, Vortex):
-        component = component.points
-    names = ("theta_E", "center_x", "center_y")
-    return tuple(np.atleast_1d(getattr(component, name).to_value(u.arcsec)) for name in names)
 
 
 def _sersic(component: Sersic, flux: float):

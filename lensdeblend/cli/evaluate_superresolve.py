@@ -1,0 +1,30 @@
+"""``lensdeblend evaluate superresolve``: judge superresolvers on a set of lenses also simulated on finer pixels."""
+
+from __future__ import annotations
+
+import argparse
+
+from lensdeblend.cli.evaluations import add_evaluation_options, chosen_methods, report_on
+from lensdeblend.evaluation import SuperResolutionReport, evaluate_superresolvers, pair_sets
+
+__all__ = ["add_options", "run"]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_evaluation_options(
+        parser, kind="superresolver", default="forward", sets=pair_sets(), test_set="deeplense-3",
+        what="lenses, in even shares of the classes", n=90, real=False,
+    )
+    parser.add_argument("--factor", type=int, default=2, help="how many times smaller the pixels become, 1 to 5 (2)")
+    parser.add_argument(
+        "--noise", type=float, default=1.0, metavar="TIMES",
+        help="what the noise of the images is multiplied with (1): 2 for half of the signal-to-noise",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    methods = chosen_methods("superresolver", args.methods, args.set)
+    return report_on(
+        args, methods, evaluate_superresolvers, SuperResolutionReport, batch=args.batch, factor=args.factor,
+        noise=args.noise,
+    )
