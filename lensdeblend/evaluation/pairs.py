@@ -14,13 +14,15 @@ from lensdeblend.evaluation.metrics import footprint
 from lensdeblend.evaluation.sets import check_count
 from lensdeblend.interfaces import Simulator
 from lensdeblend.plugins import resolve
-from lensdeblend.scenes import Observation, Scene
+from lensdeblend.scenes import Observation, PointMass, PointSubhalos, Scene, Vortex
 from lensdeblend.scenes.populations import Population
 from lensdeblend.simulators.assembly import with_noise
 
 __all__ = ["PairSet", "TruePair"]
 
 _MOST = 5
+_POINTS = (PointMass, PointSubhalos, Vortex)
+_POINTS_AN_EDGE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,19 +96,30 @@ class TruePair:
 
     @cached_property
     def convergence(self) -> np.ndarray:
-        """True convergence averaged over the finer pixels; a point mass is in the pixel that it falls into."""
-        from lensdeblend.simulators.lenstronomy import convergence, point_masses
-        from lensdeblend.simulators.subdivision import average_over_pixels
+        """True convergence averaged over the finer pixels; a point mass is in the pixel that it falls into.
+
+        The mass in a pixel is half of what the deflection carries out through its edges (Gauss's theorem), which is
+        finite where the convergence is not.
+        """
+        from lensdeblend.simulators.lenstronomy import deflection, point_masses
 
         (ny, nx), scale = self.fine.data.shape, self.scale
-        # An even subdivision never asks for the middle of a pixel, where that of an isothermal lens may be infinite.
-        smooth, = average_over_pixels(
-            lambda x, y: convergence(self.scene.mass, x, y)[None], (ny, nx), scale, subdivision=2, precision=1e-4
-        )
+        smooth = [part for part in self.scene.mass if not isinstance(part, _POINTS)]
+        rows, columns = ((np.arange(count + 1) - count / 2) * scale for count in (ny, nx))
+        places, weights = np.polynomial.legendre.leggauss(_POINTS_AN_EDGE)
+
+        def carried(axis: int, lines: np.ndarray, edges: np.ndarray) -> np.ndarray:
+            """Through each edge that lies on ``lines`` across ``axis``."""
+            along = (edges[:-1, None] + (places + 1) / 2 * scale)[None]
+            across, along = np.broadcast_arrays(lines[:, None, None], along)
+            x, y = (across, along) if axis == 0 else (along, across)
+            by = deflection(smooth, x.ravel(), y.ravel())[axis].reshape(along.shape)
+            return by @ weights / 2 * scale
+
+        flow = np.diff(carried(0, columns, rows), axis=0).T + np.diff(carried(1, rows, columns), axis=0)
         theta_E, x, y = point_masses(self.scene.mass)
-        edges = [(np.arange(count + 1) - count / 2) * scale for count in (ny, nx)]
-        points, _, _ = np.histogram2d(y, x, bins=edges, weights=np.pi * theta_E**2)
-        return smooth + points / scale**2
+        points, _, _ = np.histogram2d(y, x, bins=(rows, columns), weights=np.pi * theta_E**2)
+        return (flow / 2 + points) / scale**2
 
     @property
     def _centres(self) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ from lensdeblend.simulators.assembly import assemble, convolve, padding, point_i
 from lensdeblend.simulators.checks import require_drawn, require_whole
 from lensdeblend.simulators.subdivision import average_over_pixels
 
-__all__ = ["Lenstronomy", "convergence", "deflection", "point_masses"]
+__all__ = ["Lenstronomy", "deflection", "point_masses"]
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ class Lenstronomy(Simulator):
 
 def deflection(mass: Sequence[MassComponent], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Deflection by all of ``mass`` at flat arrays of positions, all in arcsec."""
-    names, parameters = _profiles(mass)
+    profiles = [_MASS[type(component)](component) for component in mass if not isinstance(component, _POINTS)]
+    names, parameters = [name for name, _ in profiles], [values for _, values in profiles]
     alpha_x, alpha_y = np.zeros_like(x), np.zeros_like(y)
     if names:
         # In the very centre of an EPL lenstronomy divides 0 by 0 and takes the deflection to be 0.
@@ -143,12 +144,6 @@ def deflection(mass: Sequence[MassComponent], x: np.ndarray, y: np.ndarray) -> t
     return alpha_x, alpha_y
 
 
-def convergence(mass: Sequence[MassComponent], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Convergence of all of ``mass`` but its `point_masses` at flat arrays of positions in arcsec."""
-    names, parameters = _profiles(mass)
-    return LensModel(names).kappa(x, y, parameters) if names else np.zeros_like(x)
-
-
 def point_masses(mass: Sequence[MassComponent]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Einstein radii, x and y, arcsec, of all that is made of points; a mass is pi times its Einstein radius squared,
     in units of the critical surface density times square arcsec."""
@@ -158,12 +153,6 @@ def point_masses(mass: Sequence[MassComponent]) -> tuple[np.ndarray, np.ndarray,
         for part in points
     ]
     return tuple(np.concatenate(column) for column in zip(*columns)) if columns else (np.zeros(0),) * 3
-
-
-def _profiles(mass: Sequence[MassComponent]) -> tuple[list[str], list[dict[str, float]]]:
-    """lenstronomy's names and parameters of all that is not made of points."""
-    profiles = [_MASS[type(component)](component) for component in mass if not isinstance(component, _POINTS)]
-    return [name for name, _ in profiles], [values for _, values in profiles]
 
 
 def _values(component, **names) -> dict[str, float]:
