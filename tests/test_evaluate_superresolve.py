@@ -6,7 +6,7 @@ from typing import ClassVar
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.nddata import VarianceUncertainty
+from astropy.nddata import NDData, VarianceUncertainty
 from astropy.table import Table
 from scipy.ndimage import gaussian_filter
 
@@ -15,6 +15,7 @@ from lensdeblend.evaluation import PairSet, SuperResolutionReport, evaluate_supe
 from lensdeblend.evaluation import superresolvers as running
 from lensdeblend.evaluation.metrics import compare, footprint, ssim
 from lensdeblend.evaluation.published import published_table
+from lensdeblend.evaluation.super_judging import judge_finer
 from lensdeblend.images import on_grid
 from lensdeblend.interfaces import SuperResolver
 from lensdeblend.results import SuperResolution
@@ -183,6 +184,28 @@ class TestReport:
         dark = np.mean(~footprint(pairs[0].fine))
         assert row["deflection_rmse"] == pytest.approx(0.1 * np.sqrt(2 * dark) / pairs[0].theta_E)
 
+    def test_mass_far_out_is_no_mass_within_the_einstein_radius(self, pairs):
+        pair = pairs[1]
+        result = Oracle().superresolve(pair.image, 2, None)
+        more = np.where(pair.distance > pair.theta_E, 0.2, 0.0)
+        heavier = replace(result, convergence=NDData(pair.convergence + more))
+        numbers = judge_finer(heavier, pair)
+        assert numbers["mass_error"] == pytest.approx(0, abs=1e-12) and 0.1 < numbers["convergence_rmse"] < 0.2
+
+    def test_models_are_told_apart(self, pairs, references, monkeypatch):
+        mixed = [replace(pair, model="ab"[index % 2]) for index, pair in enumerate(pairs)]
+        monkeypatch.setattr(PairSet, "draw", lambda *args, **options: mixed)
+        monkeypatch.setattr(running, "_references", lambda pair: references[id(pairs[mixed.index(pair)])])
+        report = evaluate({"unlucky": Oracle(fails_on=(1,))}, batch=2)
+        assert tuple(report.summaries["failures"][0])[1:3] == ("b", 1)
+        assert [(row["model"], row["images"]) for row in report.summaries["fits"]] == [("a", 2), ("b", 2)]
+        images = rows_of(report.details["images"], method="unlucky")
+        assert dict(zip(images["lens"], images["mse"] == 0)) == {0: True, 1: False, 2: True, 3: True}
+        table = rows_of(report.summaries["comparison"], method="unlucky")
+        assert [(row["model"], row["class"], row["images"]) for row in table] == [
+            ("a", "none", 1), ("a", "axion", 1), ("a", "all", 2), ("b", "cdm", 0), ("b", "none", 1), ("b", "all", 1),
+        ]
+
     @pytest.mark.parametrize("off_by, held", [(0.5, 1.0), (2.0, 0.0)])
     def test_error_maps_are_held_against_the_error(self, off_by, held):
         report = evaluate({"sure": Oracle(claimed=0.01, off_by=off_by), "mute": Oracle()})
@@ -328,14 +351,14 @@ class TestPairs:
     def test_the_convergence_has_the_mass_that_bends_the_light(self):
         x, y = [0.2, -0.6, 0.5] * u.arcsec, [0.3, 0.1, -0.2] * u.arcsec
         mass = [SIE(0.7 * u.arcsec, 0.15, -0.1), Shear(0.05, 0.0), PointSubhalos([0.1, 0.2, 0.15] * u.arcsec, x, y)]
-        pair = drawn(mass, shape=(60, 60))
+        pair = drawn(mass, shape=(40, 40))
         angle, radius = np.linspace(0, 2 * np.pi, 2000, endpoint=False), 0.9
         by = deflection(mass, radius * np.cos(angle), radius * np.sin(angle))
         # By Gauss's theorem, the mass within a circle is half of what flows out of it.
         flow = np.mean(by[0] * np.cos(angle) + by[1] * np.sin(angle)) * np.pi * radius
         within = pair.convergence[pair.distance <= radius].sum() * pair.scale**2
         assert within == pytest.approx(flow, rel=5e-3)
-        alone = drawn([SIE(0.7 * u.arcsec), Shear(0.05, 0.0)], shape=(60, 60))
+        alone = drawn([SIE(0.7 * u.arcsec), Shear(0.05, 0.0)], shape=(40, 40))
         far = alone.distance > 0.5
         assert np.allclose(alone.convergence[far], 0.35 / alone.distance[far], rtol=2e-3)
         assert alone.convergence[alone.distance < 1].sum() * 0.01 == pytest.approx(0.7 * np.pi, rel=5e-3)
