@@ -93,13 +93,13 @@ class TestTask:
     def test_the_true_lens_is_as_good_as_the_noise(self, learned, network, batch):
         def told(parameters):
             standard = (parameters - network.center) / network.spread
-            found = network(learned._seen(batch))
+            found = network(learned.seen(batch))
             found.lens, found.source = network.parts(parameters)
             found.clumps, found.standard = torch.zeros_like(found.clumps), standard
             return found
 
         truth = torch.cat([batch.lens, batch.source[:, 1:]], 1)
-        seen = learned._seen(batch)
+        seen = learned.seen(batch)
         best = learned._parts(told(truth), seen)
         # With one ray a finer pixel chi-square is 1 but for a few per cent of a thousand sigma of the peak.
         assert 0.5 * torch.log(torch.tensor(2.0)) < best["likelihood"] < 1.2
@@ -128,7 +128,7 @@ class TestTask:
         assert before["psnr"] < 35 and before["chi2"] > 10
 
     def test_clumps_are_charged_for(self, learned, network, batch):
-        seen = learned._seen(batch)
+        seen = learned.seen(batch)
         found = network(seen)
         found.clumps = torch.zeros_like(found.clumps)
         found.clumps[:, 5, 7] = 0.4

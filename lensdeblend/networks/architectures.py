@@ -18,6 +18,11 @@ _CLASSES = {
     "deblend-generator": "lensdeblend.networks.deblending:Generator",
     "galaxy-autoencoder": "lensdeblend.networks.galaxies:GalaxyAutoencoder",
     "super-lens": "lensdeblend.networks.super_lens:SuperLens",
+    "super-paper": "lensdeblend.networks.super_paper:PaperDeflector",
+    "super-rcan": "lensdeblend.networks.rcan:RcanDeflector",
+    "super-srgan": "lensdeblend.networks.srgan:SrganDeflector",
+    "super-feature-gan": "lensdeblend.networks.srgan:SrganDeflector",
+    "super-rcan-supervised": "lensdeblend.networks.rcan:RcanImager",
 }
 
 

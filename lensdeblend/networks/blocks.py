@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Attention", "ResidualBlock", "Upsample", "conv_block", "steady_norm"]
+__all__ = ["Added", "Attention", "ResidualBlock", "Upsample", "conv_block", "steady_norm"]
 
 
 def steady_norm(channels: int) -> nn.BatchNorm2d:
@@ -21,6 +21,13 @@ def conv_block(channels: int, out: int, count: int = 2) -> nn.Sequential:
             nn.Conv2d(channels if index == 0 else out, out, 3, padding=1, bias=False), steady_norm(out), nn.ReLU(),
         ]
     return nn.Sequential(*layers)
+
+
+class Added(nn.Sequential):
+    """Layers in sequence, what comes out added to what went in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
 
 
 class ResidualBlock(nn.Module):

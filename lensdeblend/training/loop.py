@@ -89,6 +89,7 @@ def train(
         adversary = learned.adversary()
     module = _module_class(lightning)(learned, network, adversary, recipe)
     accelerator = _accelerator(device)
+    learned.begin(torch.device("cuda" if accelerator == "gpu" else "cpu"), progress=progress)
     began, commit = time.monotonic(), _commit()
     steps = recipe.length.validate_every
     with warnings.catch_warnings():
@@ -155,7 +156,7 @@ def _module_class(lightning):
         def __init__(self, learned: Task, network: nn.Module, adversary: nn.Module | None, recipe: Recipe):
             super().__init__()
             self.learned, self.recipe = learned, recipe
-            self.network = network.to(memory_format=torch.channels_last)
+            self.network = network.to(memory_format=learned.memory_format)
             self.adversary = adversary
             self.automatic_optimization = adversary is None
             self.drawn_ahead = DrawnAhead(self.drawn, recipe.length.steps)
@@ -229,7 +230,7 @@ def _module_class(lightning):
                 for one in both
             ]
             rates = [
-                torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, length.steps))
+                torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, length))
                 for optimizer in optimizers
             ]
             return optimizers, [{"scheduler": rate, "interval": "step"} for rate in rates]
@@ -323,7 +324,10 @@ def _numbers(count: int):
     return torch.utils.data.DataLoader(range(count), batch_size=1)
 
 
-def _rate(step: int, steps: int) -> float:
+def _rate(step: int, length: Length) -> float:
+    if length.schedule == "constant":
+        return 1.0
+    steps = length.steps
     warm = max(1, int(_WARM_UP * steps))
     if step < warm:
         return (step + 1) / warm

@@ -38,7 +38,9 @@ class Length:
     validation : int
         Images of the validation set, the same each time, from galaxies not trained on.
     learning_rate, weight_decay : float
-        Of AdamW; the rate rises over the first 5% of the steps and falls as a cosine to zero.
+        Of AdamW.
+    schedule : {"cosine", "constant"}
+        The rate rises over the first 5% of the steps and falls as a cosine to zero, or is the same throughout.
     clip : float
         Largest norm of the gradient.
     patience : int or None
@@ -53,6 +55,7 @@ class Length:
     weight_decay: float = 1e-4
     clip: float = 1.0
     patience: int | None = None
+    schedule: str = "cosine"
 
     def __post_init__(self):
         for name in ("steps", "batch", "validate_every", "validation"):
@@ -63,6 +66,8 @@ class Length:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
                 raise ValueError(f"length: {name} must be a positive number; got {value!r}")
+        if self.schedule not in ("cosine", "constant"):
+            raise ValueError(f"length: schedule must be 'cosine' or 'constant'; got {self.schedule!r}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ _CLASSES = {
     "deblend": "lensdeblend.training.tasks.deblend:Deblend",
     "galaxies": "lensdeblend.training.tasks.galaxies:Galaxies",
     "superresolve": "lensdeblend.training.tasks.superresolve:Superresolve",
+    "superresolve-radial": "lensdeblend.training.tasks.superresolve_radial:SuperresolveRadial",
+    "superresolve-pairs": "lensdeblend.training.tasks.superresolve_pairs:SuperresolvePairs",
 }
 
 

@@ -29,6 +29,8 @@ class Task(ABC):
 
     #: What to watch: a name of `measure`, and whether more is better.
     watched: tuple[str, bool] = ("loss", False)
+    #: How the network lies in memory: what is faster depends on its layers.
+    memory_format: torch.memory_format = torch.channels_last
 
     @abstractmethod
     def __init__(self, recipe: Recipe, *, images: Sequence[Path] = (), pairs: Path | None = None):
@@ -59,6 +61,9 @@ class Task(ABC):
         last none in the network.
         """
         raise NotImplementedError
+
+    def begin(self, device: torch.device, *, progress: bool = True) -> None:
+        """What is to be learned before the first step; nothing, as here."""
 
     def finish(self, network: nn.Module, *, progress: bool = True) -> None:
         """What is left to learn after the last step; nothing, as here."""
