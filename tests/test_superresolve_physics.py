@@ -190,7 +190,7 @@ def test_the_network_is_shown_no_holes(image):
     small.psf = image.psf
     small.data[20:23, 10] = 1e5
     small.mask[20:23, 10] = True
-    shown = NetworkView.of(small, candidates("auto", "cpu"), named=False).stamp
+    shown = NetworkView.of(small, candidates("auto", "cpu", "super-lens"), named=False, method="physics").stamp
     assert shown.used.all() and np.median(shown.sigma) == pytest.approx(shown.sigma[0, 0], rel=0.2)
     assert (shown.data[[0, -1]] == 0).all()
     around = image.data[19:30, 6:15]

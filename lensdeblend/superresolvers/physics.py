@@ -44,6 +44,7 @@ __all__ = ["Physics"]
 # good as what the network tells.
 _RAYS, _FINER_RAYS = 2, 4
 _TERMS = 8
+_ARCHITECTURE = "super-lens"
 # Of the PSF's peak: what is nearer to the instrument's own than this is that.
 _SAME_PSF = 2e-3
 
@@ -108,12 +109,12 @@ class Physics(SuperResolver):
         """Return one `~lensdeblend.results.SuperResolution` an image, those of one grid and PSF computed together."""
         device = chosen_device(self.device)
         groups: dict[tuple, list[int]] = {}
-        views, known = [], candidates(str(self.weights), device)
+        views, known = [], candidates(str(self.weights), device, _ARCHITECTURE)
         for index, image in enumerate(images):
             if isinstance(image, Mapping):
                 raise TypeError("physics takes one image, not bands: give it one band, or choose method='forward'")
             pixels = FinePixels(image, factor)
-            view = NetworkView.of(image, known, named=self.weights != AUTO)
+            view = NetworkView.of(image, known, named=self.weights != AUTO, method="physics")
             psf = None if image.psf is None else np.asarray(image.psf, dtype=float).tobytes()
             key = (view.card.name, image.data.shape, pixels.scale, view.grid.offset, psf, str(image.unit))
             groups.setdefault(key, []).append(index)
@@ -132,7 +133,7 @@ class Physics(SuperResolver):
     ) -> list[SuperResolution]:
         """Of one grid and PSF, told by the same weights."""
         name = views[0][1].card.name if self.weights == AUTO else str(self.weights)
-        network, card = super_weights(name, device)
+        network, card = super_weights(name, device, _ARCHITECTURE)
         found = network(as_seen([view.stamp for _, view in views], device))
         pixels, middle = views[0][0], views[0][1].middle
         finer_rays = _FINER_RAYS if self.refine else _RAYS

@@ -1,4 +1,4 @@
-"""Which weights of `lensdeblend.networks.super_lens` are for an image, and what the network is shown of it."""
+"""Which weights of an architecture are for an image, and what the network is shown of it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 from astropy.nddata import NDData
+from torch import nn
 
 from lensdeblend.images import pixel_scale
-from lensdeblend.networks.super_lens import SuperLens
 from lensdeblend.networks.weights import Card, cards, load_weights
 from lensdeblend.reconstructors.network_domain import outside
 from lensdeblend.reconstructors.network_grid import NetworkGrid, Stamp, gaussian_width
@@ -17,12 +17,11 @@ from lensdeblend.superresolvers.filling import filled
 
 __all__ = ["AUTO", "NetworkView", "candidates", "super_weights"]
 
-_ARCHITECTURE = "super-lens"
 AUTO = "auto"
 
 
 @lru_cache(maxsize=4)
-def super_weights(name: str, device: str) -> tuple[SuperLens, Card]:
+def super_weights(name: str, device: str, architecture: str) -> tuple[nn.Module, Card]:
     """The network of a weight file, and its card.
 
     Raises
@@ -31,16 +30,17 @@ def super_weights(name: str, device: str) -> tuple[SuperLens, Card]:
         As `~lensdeblend.networks.weights.load_weights`, and for weights of something else.
     """
     network, card = load_weights(name, device=device)
-    if not isinstance(network, SuperLens):
-        raise ValueError(f"the weights {name!r} are not for super-resolution: {card.architecture}")
+    if card.architecture != architecture:
+        kind = "of another method" if card.architecture.startswith("super-") else "not for super-resolution"
+        raise ValueError(f"the weights {name!r} are {kind}: {card.architecture}, not {architecture}")
     return network, card
 
 
-def candidates(weights: str, device: str) -> list[Card]:
-    """Cards of the weights of a name, or for `AUTO` of all that are for super-resolution."""
+def candidates(weights: str, device: str, architecture: str) -> list[Card]:
+    """Cards of the weights of a name, or for `AUTO` of all of an architecture."""
     if weights != AUTO:
-        return [super_weights(weights, device)[1]]
-    return [card for _, card in cards() if card.architecture == _ARCHITECTURE]
+        return [super_weights(weights, device, architecture)[1]]
+    return [card for _, card in cards() if card.architecture == architecture]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class NetworkView:
     flags: tuple[str, ...]
 
     @classmethod
-    def of(cls, image: NDData, known: list[Card], *, named: bool) -> NetworkView:
-        """For the first of some weights that were trained on such pixels and such a PSF; where they were ``named``, for
-        them in any case.
+    def of(cls, image: NDData, known: list[Card], *, named: bool, method: str) -> NetworkView:
+        """For the first of the weights of a method that were trained on such pixels and such a PSF; where they were
+        ``named``, for them in any case.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class NetworkView:
             # Noise is nothing that other weights would be better at.
             if named or not [flag for flag in view.flags if "times the noise" not in flag]:
                 return view
-        raise ValueError(_advice(image, known))
+        raise ValueError(_advice(image, known, method))
 
     @classmethod
     def _seen(cls, image: NDData, card: Card) -> NetworkView:
@@ -92,11 +92,11 @@ def _whole(image: NDData, grid: NetworkGrid, stamp: Stamp) -> Stamp:
     return Stamp(data, sigma, np.ones_like(stamp.used), stamp.psf_fwhm)
 
 
-def _advice(image: NDData, known: list[Card]) -> str:
+def _advice(image: NDData, known: list[Card], method: str) -> str:
     way_out = "method='forward' fits a lens of any pixels and PSF without weights"
     if not known:
         return (
-            "there are no weights for physics: train some, as with 'lensdeblend train physics-2', or choose another "
+            f"there are no weights for {method}: train some, as with 'lensdeblend train {method}-2', or choose another "
             f"method: {way_out}"
         )
     described = "; ".join(
@@ -106,8 +106,9 @@ def _advice(image: NDData, known: list[Card]) -> str:
     ny, nx = image.data.shape
     scale = pixel_scale(image).to_value("arcsec")
     psf = "without a PSF" if image.psf is None else f"PSF FWHM {gaussian_width(image.psf):.3g} pixels"
+    option = "".join(part.capitalize() for part in method.split("-"))
     return (
-        f"no weights for physics are for an image of {nx} by {ny} pixels of {scale:.3g} arcsec, {psf}; there are "
-        f"{described}. Name one, as in Physics(weights={known[0].name!r}), to use it none the less, train your own, or "
-        f"choose another method: {way_out}"
+        f"no weights for {method} are for an image of {nx} by {ny} pixels of {scale:.3g} arcsec, {psf}; there are "
+        f"{described}. Name one, as in {option}(weights={known[0].name!r}), to use it none the less, train your own, "
+        f"or choose another method: {way_out}"
     )
