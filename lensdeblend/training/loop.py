@@ -87,8 +87,9 @@ def train(
         torch.manual_seed(recipe.seed)
         network, options = learned.network()
         adversary = learned.adversary()
-    module = _module_class(lightning)(learned, network, adversary, recipe)
     accelerator = _accelerator(device)
+    network = network.to(memory_format=torch.channels_last if accelerator == "gpu" else learned.memory_format)
+    module = _module_class(lightning)(learned, network, adversary, recipe)
     learned.begin(torch.device("cuda" if accelerator == "gpu" else "cpu"), progress=progress)
     began, commit = time.monotonic(), _commit()
     steps = recipe.length.validate_every
@@ -156,7 +157,7 @@ def _module_class(lightning):
         def __init__(self, learned: Task, network: nn.Module, adversary: nn.Module | None, recipe: Recipe):
             super().__init__()
             self.learned, self.recipe = learned, recipe
-            self.network = network.to(memory_format=learned.memory_format)
+            self.network = network
             self.adversary = adversary
             self.automatic_optimization = adversary is None
             self.drawn_ahead = DrawnAhead(self.drawn, recipe.length.steps)

@@ -6,7 +6,6 @@ follow; both are held against what the data themselves say of them, without the 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,6 @@ from lensdeblend.training.recipe import Length
 from lensdeblend.training.tasks.deeplense_task import FACTOR, DeepLenseData, DeepLenseTask
 
 __all__ = ["SuperresolveRadial"]
-
-log = logging.getLogger(__name__)
 
 _PANELS = 6
 _CLASSES_SEEN = 3
@@ -112,11 +109,15 @@ class SuperresolveRadial(DeepLenseTask):
         fine = self._in_flux(found, batch)
         off = (avg_pool2d(found.deflection, FACTOR) - batch.deflection).square().sum(1).mean((1, 2)).sqrt()
         residual = (batch.image - binned(fine, FACTOR)) / batch.sigma
-        return {
+        data = unit_range(batch.image)
+        figures = {
             **self.likeness(fine, batch.fine), "deflection": float((off / batch.lens[:, 0]).mean()),
             "chi2": float(residual.square().mean()), "radial": float(found.polar[:, 0].mean()),
-            **{name: float(part) for name, part in self._errors(found, unit_range(batch.image)).items()},
+            **{name: float(part) for name, part in self._errors(found, data).items()},
         }
+        if self._classifier is not None:
+            figures["classified"] = float((self._classifier(data).argmax(1) == batch.kind).float().mean())
+        return figures
 
     def panels(self, network: nn.Module, batch: DeepLenseBatch, path: Path) -> None:
         from lensdeblend.training.pictures import draw_rows
@@ -176,8 +177,4 @@ class SuperresolveRadial(DeepLenseTask):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        with torch.no_grad():
-            batch = self.draw(length.validation, (self.recipe.seed, _CLASSES_SEEN, length.steps), device, "train")
-            right = (classifier(unit_range(batch.image)).argmax(1) == batch.kind).float().mean()
-        log.info("the classifier of the loss 'features' tells %.0f%% of the classes", 100 * float(right))
         return classifier

@@ -29,7 +29,7 @@ class Task(ABC):
 
     #: What to watch: a name of `measure`, and whether more is better.
     watched: tuple[str, bool] = ("loss", False)
-    #: How the network lies in memory: what is faster depends on its layers.
+    #: How the network lies in memory on a CPU: what is faster there depends on its layers.
     memory_format: torch.memory_format = torch.channels_last
 
     @abstractmethod
