@@ -20,9 +20,12 @@ BUILTIN = [
     for row in methods() if row["distribution"] == "lensdeblend" and row["available"]
 ]
 # One takes minutes an image with the options it comes with: its own tests hold it to the contract with smaller ones.
-# Another separates a lens from its arcs and refuses the positions that the contract hands over; the last needs a
-# catalogue of real galaxies, which its tests make.
-WITH_OWN_TESTS = {("reconstructor", "lenstronomy"), ("deblender", "lens"), ("generator", "cosmos")}
+# Another separates a lens from its arcs and refuses the positions that the contract hands over; one needs a catalogue
+# of real galaxies, which its tests make; the last have weights for other pixels than those of the contract's image.
+WITH_OWN_TESTS = {
+    ("reconstructor", "lenstronomy"), ("deblender", "lens"), ("generator", "cosmos"),
+    *(("superresolver", name) for name in ("physics-paper", "rcan", "srgan", "feature-gan", "rcan-supervised")),
+}
 
 
 @pytest.mark.parametrize("kind, name", [one for one in BUILTIN if one.values not in WITH_OWN_TESTS])

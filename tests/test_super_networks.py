@@ -193,7 +193,7 @@ def small(name, **changes):
         "name": "tiny", "network": {"options": TINY[architecture]},
         "data": {"shares": {"none": 1.0, "cdm": 0.0, "axion": 0.0}},
         "length": {
-            "steps": 12, "batch": 2, "validate_every": 6, "validation": 2, "learning_rate": 2e-2, "clip": 1.0,
+            "steps": 8, "batch": 2, "validate_every": 4, "validation": 2, "learning_rate": 2e-2, "clip": 1.0,
             "schedule": "cosine",
         },
     }
@@ -292,6 +292,8 @@ class TestTask:
 def test_trains_and_is_read_back(name, tmp_path, monkeypatch):
     pytest.importorskip("lightning")
     monkeypatch.setattr("lensdeblend.training.loop.draw_curves", lambda *args: None)
+    monkeypatch.setattr("lensdeblend.training.loop._PANELS", 2)
+    monkeypatch.setattr("lensdeblend.training.tasks.deeplense_task._DRAWS", 4)
     if name not in ("physics-paper-3", "rcan-supervised-3"):
         monkeypatch.setattr("lensdeblend.training.pictures.draw_rows", lambda *args: None)
     path = train(small(name), tmp_path, progress=False)

@@ -185,6 +185,13 @@ def lensdeblend_superresolvers():
         reference="2015A&A...580A..79T",
     )
     yield Method(
+        name="physics-paper",
+        target="lensdeblend.superresolvers.physics_paper:PhysicsPaper",
+        summary="The published residual CNN: a radial deflection, and a disc lensed by it; never saw the finer truth",
+        requires=("torch", "safetensors"),
+        reference="2020ApJ...893...15A",
+    )
+    yield Method(
         name="interpolation",
         target="lensdeblend.superresolvers.interpolation:Interpolation",
         summary="Bicubic, Lanczos or spline interpolation, flux conserved: the floor",

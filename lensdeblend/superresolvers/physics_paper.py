@@ -39,6 +39,10 @@ class PhysicsPaper(Radial):
     Flags: ``"poor fit"`` where ``chi2`` is more than three standard deviations above 1, ``"out_of_domain: ..."`` where
     the image is unlike those trained on.
 
+    References
+    ----------
+    Alexander et al. 2020 (2020ApJ...893...15A) for the lenses of DeepLense.
+
     Examples
     --------
     >>> from lensdeblend.superresolvers.physics_paper import PhysicsPaper

@@ -8,8 +8,6 @@ it is summed on their pixels: the scaling of the network's input, undone by the 
 
 from __future__ import annotations
 
-from abc import ABC
-
 import astropy.units as u
 import numpy as np
 from torch import nn
@@ -23,7 +21,7 @@ from lensdeblend.superresolvers.trained import FACTOR, Shown, Trained
 __all__ = ["Radial"]
 
 
-class Radial(Trained, ABC):
+class Radial(Trained):
     """A network of deflections with the published decoder."""
 
     def told(self, network: nn.Module, shown: Shown) -> list[dict]:

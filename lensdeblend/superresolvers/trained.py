@@ -76,7 +76,10 @@ class Trained(SuperResolver):
 
     @abstractmethod
     def told(self, network: nn.Module, shown: Shown) -> list[dict]:
-        """Of each image the fields of a `~lensdeblend.results.SuperResolution`, ``image`` among them as an array."""
+        """Of each image the fields of a `~lensdeblend.results.SuperResolution`.
+
+        ``image`` is an array in the data's unit; ``fitted`` beside it tells how many numbers were fitted to the data.
+        """
 
     def superresolve(self, image: Image, factor: float, rng: np.random.Generator) -> SuperResolution:
         """Return the finer image of one prepared image; nothing is random.
