@@ -156,6 +156,11 @@ class TestDecoder:
         assert_allclose((deflection[1, 0] * x + deflection[1, 1] * y) / torch.hypot(x, y), 1.6, rtol=1e-5)
         assert_allclose((deflection[1, 1] * x - deflection[1, 0] * y) / torch.hypot(x, y), 0.001375, rtol=1e-2)
 
+    def test_beyond_the_frame_it_is_as_at_the_edge(self):
+        decoder, sky = RadialDecoder((16, 16), 0.3), torch.linspace(0, 1, 16).expand(1, 16, 16)
+        rays = decoder.frames[1].points + torch.tensor([10.0, 0.0])[:, None, None]
+        assert (decoder._traced(sky, rays[None]) == 1).all()
+
     def test_gradients_reach_the_deflection(self):
         decoder = RadialDecoder((16, 16), 0.3)
         shares = torch.full((1, 2, 32, 32), 0.4, requires_grad=True)
@@ -288,13 +293,13 @@ class TestTask:
             task("superresolve-pairs")(small("rcan-supervised-3"), pairs=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["physics-paper-3", "rcan-3", "srgan-3", "feature-gan-3", "rcan-supervised-3"])
+@pytest.mark.parametrize("name", ["physics-paper-3", "feature-gan-3", "rcan-supervised-3"])
 def test_trains_and_is_read_back(name, tmp_path, monkeypatch):
     pytest.importorskip("lightning")
     monkeypatch.setattr("lensdeblend.training.loop.draw_curves", lambda *args: None)
     monkeypatch.setattr("lensdeblend.training.loop._PANELS", 2)
     monkeypatch.setattr("lensdeblend.training.tasks.deeplense_task._DRAWS", 4)
-    if name not in ("physics-paper-3", "rcan-supervised-3"):
+    if name == "feature-gan-3":
         monkeypatch.setattr("lensdeblend.training.pictures.draw_rows", lambda *args: None)
     path = train(small(name), tmp_path, progress=False)
     network, card = load_weights(path)
@@ -303,5 +308,5 @@ def test_trains_and_is_read_back(name, tmp_path, monkeypatch):
     with (tmp_path / "log.csv").open() as file:
         first, last = (float(row["loss"]) for row in csv.DictReader(file))
     assert last < first
-    if name in ("physics-paper-3", "rcan-supervised-3"):
+    if name != "feature-gan-3":
         assert (tmp_path / "panels.png").read_bytes().startswith(b"\x89PNG")

@@ -17,9 +17,10 @@ which is exact for that lens alone. About its brightest pixel :math:`\beta_0` an
 and :math:`S` held against :math:`P`, :math:`\hat I` against the data. No PSF is known here, and :math:`\beta_0` passes
 no gradient on. Images are scaled by their own minimum and maximum, so that flux is lost (`brought_to` finds it again).
 
-Left open by the description, and chosen here: rays are read off between pixels bilinearly, dark beyond the frame;
-images become finer and coarser by Keys' cubic; on coarser pixels the radial and the tangential number are averaged, as
-the mean of vectors would vanish in the middle.
+Left open by the description, and chosen here: rays are read off between pixels bilinearly, beyond the frame at its edge
+(in noisy images sky is far above the minimum, and 0 there would reward deflections that leave the frame); images become
+finer and coarser by Keys' cubic; on coarser pixels the radial and the tangential number are averaged, as the mean of
+vectors would vanish in the middle; the variation is that of these two numbers, a mean over pixels.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ class RadialDecoder:
         """Images where rays (batch, 2, ny, nx) meet them."""
         ny, nx = self.field
         at = torch.stack([rays[:, 0] / (nx / 2), rays[:, 1] / (ny / 2)], -1)
-        return grid_sample(images[:, None], at, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]
+        return grid_sample(images[:, None], at, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
 
     def _disc(self, apart: Tensor) -> Tensor:
         # The slope of a root at 0 is infinite.
