@@ -192,6 +192,13 @@ def lensdeblend_superresolvers():
         reference="2020ApJ...893...15A",
     )
     yield Method(
+        name="rcan-supervised",
+        target="lensdeblend.superresolvers.rcan_supervised:RcanSupervised",
+        summary="A residual channel-attention network that has seen the finer truth: what others are to be held against",
+        requires=("torch", "safetensors"),
+        reference="2018arXiv180702758Z",
+    )
+    yield Method(
         name="interpolation",
         target="lensdeblend.superresolvers.interpolation:Interpolation",
         summary="Bicubic, Lanczos or spline interpolation, flux conserved: the floor",
