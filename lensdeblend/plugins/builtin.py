@@ -194,7 +194,7 @@ def lensdeblend_superresolvers():
     yield Method(
         name="rcan-supervised",
         target="lensdeblend.superresolvers.rcan_supervised:RcanSupervised",
-        summary="A residual channel-attention network that has seen the finer truth: what others are to be held against",
+        summary="A residual channel-attention network that has seen the finer truth, to hold the others against",
         requires=("torch", "safetensors"),
         reference="2018arXiv180702758Z",
     )
