@@ -20,17 +20,15 @@ from typing import Literal
 
 import numpy as np
 from astropy.nddata import NDData
-from scipy.ndimage import map_coordinates
 
 from lensdeblend.interfaces import Image, SuperResolver
 from lensdeblend.options import check_choice
 from lensdeblend.results import SuperResolution
 from lensdeblend.superresolvers.filling import filled
 from lensdeblend.superresolvers.finer import FinePixels
+from lensdeblend.superresolvers.kernels import KERNELS, interpolated
 
 __all__ = ["Interpolation"]
-
-_LOBES = 3
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Interpolation(SuperResolver):
     kernel: Literal["bicubic", "lanczos", "spline"] = "bicubic"
 
     def __post_init__(self):
-        check_choice("kernel", self.kernel, ("bicubic", "lanczos", "spline"))
+        check_choice("kernel", self.kernel, KERNELS)
 
     def superresolve(self, image: Image, factor: float, rng: np.random.Generator) -> SuperResolution:
         """Return the finer image of one prepared image, or of each in ``{band: NDData}``.
@@ -90,7 +88,7 @@ class Interpolation(SuperResolver):
         fine, squares, counts = {}, [], {}
         for band, one in bands.items():
             pixels, mask = FinePixels(one, factor), _masked(one)
-            data = self._interpolated(filled(np.asarray(one.data, dtype=float), mask), pixels)
+            data = interpolated(filled(np.asarray(one.data, dtype=float), mask), pixels, self.kernel)
             fine[band], counts[band] = pixels.dressed(data), int(mask.sum())
             left = (one.data - pixels.gathered(data)) / np.sqrt(one.uncertainty.array)
             squares.append(left[~mask] ** 2)
@@ -100,41 +98,6 @@ class Interpolation(SuperResolver):
             parameters=None, chi2=float(np.mean(np.concatenate(squares))),
             meta={"filled": counts if banded else counts[None]},
         )
-
-    def _interpolated(self, data: np.ndarray, pixels: FinePixels) -> np.ndarray:
-        """Flux per fine pixel."""
-        rows, columns = pixels.centres()
-        if self.kernel == "spline":
-            at = np.meshgrid(rows, columns, indexing="ij")
-            return map_coordinates(data, at, order=3, mode="reflect") / pixels.factor**2
-        of = {"bicubic": _keys, "lanczos": _lanczos}[self.kernel]
-        weights = (_weights(of, places, n) for places, n in zip((rows, columns), data.shape))
-        down, across = weights
-        return down @ data @ across.T / pixels.factor**2
-
-
-def _keys(x: np.ndarray) -> np.ndarray:
-    x = np.abs(x)
-    near, far = 1 - 2.5 * x**2 + 1.5 * x**3, 2 - 4 * x + 2.5 * x**2 - 0.5 * x**3
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
-
-
-def _lanczos(x: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(x) < _LOBES, np.sinc(x) * np.sinc(x / _LOBES), 0.0)
-
-
-def _weights(kernel, places: np.ndarray, n: int) -> np.ndarray:
-    """Of each of ``n`` pixels at ``places``, those beyond the edges mirrored back: (places, n)."""
-    nearest = np.floor(places).astype(int)
-    steps = np.arange(1 - _LOBES, _LOBES + 1)
-    sample = nearest[:, None] + steps
-    weight = kernel(places[:, None] - sample)
-    weight /= weight.sum(1, keepdims=True)
-    folded = sample % (2 * n)
-    folded = np.minimum(folded, 2 * n - 1 - folded)
-    matrix = np.zeros((len(places), n))
-    np.add.at(matrix, (np.arange(len(places))[:, None], folded), weight)
-    return matrix
 
 
 def _masked(image: NDData) -> np.ndarray:
