@@ -9,19 +9,23 @@ from torch import Tensor
 from lensdeblend.lensing.epl import epl, epl_jacobian
 from lensdeblend.lensing.halos import shear
 
-__all__ = ["critical_curves", "inverse_magnification"]
+__all__ = ["critical_curves", "inverse_magnification", "lensing_jacobian"]
 
 _BISECTIONS = 20
 
 
 def inverse_magnification(x: Tensor, y: Tensor, lens: Tensor) -> Tensor:
     """Determinant of the lensing Jacobian at points, for eight lens parameters (as in `SersicLens`)."""
+    xx, xy, yx, yy = lensing_jacobian(x, y, lens)
+    return xx * yy - xy * yx
+
+
+def lensing_jacobian(x: Tensor, y: Tensor, lens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Derivatives of the ray in the source plane: of its x by x and by y, of its y by x and by y."""
     theta_E, gamma, e1, e2, cx, cy, g1, g2 = lens
     _, slopes = epl_jacobian(torch.complex(x, y), theta_E, gamma, e1, e2, torch.complex(cx, cy))
     by_x, by_y = -slopes[4], -slopes[5]
-    xx, xy = 1 - by_x.real - g1, -by_y.real - g2
-    yx, yy = -by_x.imag - g2, 1 - by_y.imag + g1
-    return xx * yy - xy * yx
+    return 1 - by_x.real - g1, -by_y.real - g2, -by_x.imag - g2, 1 - by_y.imag + g1
 
 
 def critical_curves(lens: Tensor, *, angles: int = 181, radii: int = 160, reach: float = 3.0) -> list[np.ndarray]:

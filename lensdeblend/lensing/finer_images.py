@@ -102,7 +102,11 @@ class FinerLens(LensImager):
         mass = lens.unsqueeze(-1).unbind(1)
         corners = [epl_convergence(x + i * step, y + j * step, *mass[:6]) for i in (-1, 1) for j in (-1, 1)]
         total = (sum(corners) / 4).unflatten(1, self.grid.shape)
-        return total if clumps is None else total + self._clumps_at_pixels.convergence(clumps)
+        return total if clumps is None else total + self.substructure(clumps)
+
+    def substructure(self, clumps: Tensor) -> Tensor:
+        """Convergence of the clumps alone (batch, ny, nx), at the pixels' centres."""
+        return self._clumps_at_pixels.convergence(clumps)
 
     def _centres(self) -> tuple[Tensor, Tensor]:
         (ny, nx), s = self.grid.shape, self.supersampling

@@ -6,6 +6,7 @@ in closed form (`epl_jacobian`, `sersic_jacobian`), at a tenth of the cost of fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,9 @@ from lensdeblend.lensing.least_squares import Linearisation
 from lensdeblend.lensing.sersic import sersic, sersic_jacobian
 from lensdeblend.lensing.subdivision import Subdivision
 
-__all__ = ["LENS_NAMES", "LIGHT_NAMES", "ParametricLens", "SersicLens"]
+__all__ = ["Bend", "LENS_NAMES", "LIGHT_NAMES", "ParametricLens", "SersicLens"]
+
+Bend = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 LENS_NAMES = ("theta_E", "gamma", "e1", "e2", "center_x", "center_y", "gamma1", "gamma2")
 LIGHT_NAMES = ("x", "y", "log_radius", "log_n", "e1", "e2")
@@ -47,13 +50,19 @@ class SersicLens:
         start = len(LENS_NAMES) + len(LIGHT_NAMES) * component
         return slice(start, start + len(LIGHT_NAMES))
 
-    def brightness(self, parameters: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """Surface brightness at points, each component at flux 1: (starts, K, points)."""
+    def brightness(self, parameters: Tensor, x: Tensor, y: Tensor, bend: Bend | None = None) -> Tensor:
+        """Surface brightness at points, each component at flux 1: (starts, K, points).
+
+        ``bend`` is what else deflects the rays: from x and y to the deflection.
+        """
         if self.sources:
             lens = [p[:, None] for p in parameters[:, :8].unbind(1)]
             ax, ay = epl(x, y, *lens[:6])
             sx, sy = shear(x, y, *lens[6:])
             beta_x, beta_y = x - ax - sx, y - ay - sy
+            if bend is not None:
+                also_x, also_y = bend(x, y)
+                beta_x, beta_y = beta_x - also_x, beta_y - also_y
         layers = []
         for k in range(self.components):
             cx, cy, log_radius, log_n, e1, e2 = (p[:, None] for p in parameters[:, self.light_columns(k)].unbind(1))
@@ -61,7 +70,9 @@ class SersicLens:
             layers.append(sersic(*at, log_radius.exp(), log_n.exp(), e1, e2, cx, cy).expand(len(parameters), len(x)))
         return torch.stack(layers, 1)
 
-    def brightness_and_slopes(self, parameters: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, list[list]]:
+    def brightness_and_slopes(
+        self, parameters: Tensor, x: Tensor, y: Tensor, bend: Bend | None = None
+    ) -> tuple[Tensor, list[list]]:
         """`brightness`, and for each component a list of (column, derivative (starts, points))."""
         if self.sources:
             theta_E, gamma, e1, e2, cx, cy, g1, g2 = (p[:, None] for p in parameters[:, :8].unbind(1))
@@ -69,6 +80,9 @@ class SersicLens:
             alpha, by_lens = epl_jacobian(z, theta_E, gamma, e1, e2, torch.complex(cx, cy))
             beta = z - alpha - torch.complex(g1, g2) * z.conj().resolve_conj()
             beta_x, beta_y = beta.real.contiguous(), beta.imag.contiguous()
+            if bend is not None:
+                also_x, also_y = bend(x, y)
+                beta_x, beta_y = beta_x - also_x, beta_y - also_y
             bends = [(d.real.contiguous(), d.imag.contiguous()) for d in by_lens] + [(x, -y), (y, x)]
         layers, slopes = [], []
         for k in range(self.components):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import singledispatch
 
-import astropy.units as u
 import numpy as np
 from astropy.nddata import NDData
 from astropy.table import QTable
 
 from lensdeblend.results import panels
 from lensdeblend.results.panels import Frame
+from lensdeblend.results.parameter_titles import reconstruction_title
 from lensdeblend.results.records import (
     BandedImage,
     Deblending,
@@ -28,19 +28,6 @@ MAX_STAMPS = 36
 # A lens lies well inside this many times its critical curves; what is outside would only make it small.
 VIEW_IN_CRITICAL_RADII = 2.5
 
-_SYMBOLS = {
-    "theta_E": (r"\theta_{\rm E}", '"'),
-    "gamma": (r"\gamma", ""),
-    "e1": ("e_1", ""),
-    "e2": ("e_2", ""),
-    "center_x": (r"x_{\rm lens}", '"'),
-    "center_y": (r"y_{\rm lens}", '"'),
-    "gamma1": (r"\gamma_1", ""),
-    "gamma2": (r"\gamma_2", ""),
-}
-_FIRST_LINE = ("theta_E", "gamma", "e1", "e2")
-_SECOND_LINE = ("center_x", "center_y", "gamma1", "gamma2")
-
 
 @singledispatch
 def draw(result):
@@ -53,7 +40,7 @@ def _(result: Reconstruction):
     bands = list(_bands(result.model))
     panels_a_band = 4 + 2 * (result.lens_light is not None) if result.image is not None else 3
     wide = panels_a_band == 6 and len(bands) == 1
-    title = _reconstruction_title(result)
+    title = reconstruction_title(result)
     figure, axes = panels.blank_figure(
         2 if wide else len(bands), 3 if wide else panels_a_band, title_lines=title.count("\n") + 1
     )
@@ -229,7 +216,10 @@ def _(result: Generation):
 @draw.register
 def _(result: SuperResolution):
     bands = list(_bands(result.image))
-    optional = result.intrinsic, result.source, result.convergence, result.deflection, result.magnification
+    optional = (
+        result.intrinsic, result.source, result.convergence, result.substructure, result.deflection,
+        result.magnification,
+    )
     n_panels = 1 + sum(part is not None for part in optional)
     title = rf"$\chi^2_\nu = {result.chi2:.3f}$"
     if result.flags:
@@ -265,6 +255,8 @@ def _draw_lens_maps(remaining: list, result: SuperResolution, frame: Frame) -> N
     if result.convergence is not None:
         # The convergence of a power law is infinite at its centre; beyond 2 nothing is to be seen.
         panels.draw_map(remaining.pop(0), result.convergence, "convergence", r"$\kappa$", frame=frame, upper=2.0)
+    if result.substructure is not None:
+        panels.draw_map(remaining.pop(0), result.substructure, "substructure", r"$\kappa$", frame=frame)
     if result.deflection is not None:
         x, y = result.deflection
         panels.draw_map(remaining.pop(0), NDData(np.hypot(x.data, y.data)), "deflection", "arcsec", frame=frame)
@@ -386,28 +378,3 @@ def _label_axes(axes: np.ndarray) -> None:
             panel.set_ylabel("y (arcsec)", fontsize="small")
         if row == len(axes) - 1 or not visible[row + 1, column]:
             panel.set_xlabel("x (arcsec)", fontsize="small")
-
-
-def _reconstruction_title(result: Reconstruction) -> str:
-    lines = [
-        ",   ".join(_parameter(result.parameters, name) for name in names if name in result.parameters.colnames)
-        for names in (_FIRST_LINE, _SECOND_LINE)
-    ]
-    if result.flags:
-        lines.append("flags: " + ", ".join(result.flags))
-    return "\n".join(line for line in lines if line)
-
-
-def _parameter(parameters: QTable, name: str) -> str:
-    symbol, unit = _SYMBOLS[name]
-    value = _number(parameters[name][0])
-    error = _number(parameters[f"{name}_err"][0]) if f"{name}_err" in parameters.colnames else np.nan
-    if not (np.isfinite(error) and error > 0):
-        return f"${symbol} = {value:.4g}${unit}"
-    decimals = max(0, 1 - int(np.floor(np.log10(error))))
-    return rf"${symbol} = {value:.{decimals}f} \pm {error:.{decimals}f}${unit}"
-
-
-def _number(value) -> float:
-    is_angle = isinstance(value, u.Quantity) and value.unit.is_equivalent(u.arcsec)
-    return float(panels.arcsec(value)) if is_angle else float(value)

@@ -226,6 +226,9 @@ class SuperResolution(Result):
         Empty when nothing is wrong.
     magnification : NDData or None
         On the same pixels, negative where an image is mirrored.
+    substructure : NDData or None
+        Convergence beside the smooth lens, on the same pixels; ``convergence`` and all else have it in them. None where
+        the method looks for none.
     meta : mapping
         Provenance, and what the method notes.
     """
@@ -239,4 +242,5 @@ class SuperResolution(Result):
     chi2: float
     flags: tuple[str, ...] = ()
     magnification: NDData | None = None
+    substructure: NDData | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,12 +20,16 @@ _MOST_COMPONENTS = 2
 
 @dataclass(frozen=True)
 class FittedLens:
-    """Parameters of ``model``, one flux a component, and the covariance of both (None where there is none)."""
+    """Parameters of ``model``, one flux a component, and the covariance of both (None where there is none).
+
+    ``columns`` are the names of both in the table, with whether it is their logarithm that is a parameter.
+    """
 
     model: SersicLens
     parameters: Tensor
     fluxes: Tensor
     covariance: Tensor | None
+    columns: tuple[tuple[str, bool], ...]
 
     @classmethod
     def of(cls, found: Reconstruction, flux_unit, band: str | None = None) -> FittedLens:
@@ -64,7 +68,7 @@ class FittedLens:
         values[logarithmic] = np.log(values[logarithmic])
         model = SersicLens(len(sources), len(lights))
         count = len(model.names)
-        return cls(model, torch.as_tensor(values[:count]), torch.as_tensor(values[count:]), covariance)
+        return cls(model, torch.as_tensor(values[:count]), torch.as_tensor(values[count:]), covariance, tuple(columns))
 
     @property
     def lens(self) -> Tensor:
@@ -81,12 +85,12 @@ class FittedLens:
         count = len(self.parameters)
         parameters = carried(self.parameters, self.model, placement)
         if self.covariance is None:
-            return FittedLens(self.model, parameters, self.fluxes, None)
+            return replace(self, parameters=parameters)
         # Exact, since positions in one image are a linear function of those in the other.
         moved = carried(self.parameters + torch.eye(count, dtype=parameters.dtype), self.model, placement)
         slope = torch.eye(len(self.covariance), dtype=parameters.dtype)
         slope[:count, :count] = (moved - parameters).T
-        return FittedLens(self.model, parameters, self.fluxes, slope @ self.covariance @ slope.T)
+        return replace(self, parameters=parameters, covariance=slope @ self.covariance @ slope.T)
 
 
 def _prefixes(prefix: str, names: list[str], band: str | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,13 +15,14 @@ from lensdeblend.images import pixel_scale
 from lensdeblend.lensing.convolution import Convolution
 from lensdeblend.lensing.epl import epl
 from lensdeblend.lensing.halos import shear
+from lensdeblend.lensing.parametric import Bend, SersicLens
 from lensdeblend.lensing.subdivision import PixelGrid, refine
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.results import panels
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.fitted import FittedLens
 
-__all__ = ["drawn", "pixel_source", "spread"]
+__all__ = ["FineLayers", "drawn", "fine_layers", "finest_flux", "pixel_source", "spread"]
 
 Light = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,36 +39,60 @@ def drawn(
 
     ``source`` is the surface brightness of lensed light that comes beside the fit's profiles; its errors are not known.
     """
-    image, kernel = pixels.image, pixels.psf()
+    certain = fitted.covariance is None or source is not None
+    layers = fine_layers(fitted.model, fitted.parameters, fitted.fluxes, pixels, source=source, slopes=not certain)
+    unseen, seen = layers.framed(layers.unseen), layers.seen(layers.unseen, pixels.psf())
+    images = unseen[0].numpy(), seen[0].numpy()
+    return images, None if certain else tuple(spread(each[1:], fitted.covariance) for each in (unseen, seen))
+
+
+@dataclass(frozen=True)
+class FineLayers:
+    """Before the PSF (layers, ny, nx), on a ``grid`` with as much border as the PSF carries light: the whole image;
+    where they were asked for, its derivatives by all parameters, and each component at flux 1."""
+
+    unseen: Tensor
+    grid: PixelGrid
+
+    def framed(self, images: Tensor) -> Tensor:
+        """Without the border."""
+        border, (ny, nx) = self.grid.border, self.grid.shape
+        return images[..., border:border + ny, border:border + nx]
+
+    def seen(self, images: Tensor, kernel: np.ndarray | None) -> Tensor:
+        """Through the PSF."""
+        if kernel is None:
+            return self.framed(images)
+        return Convolution(torch.as_tensor(kernel).to(images), self.grid.shape, self.grid.border)(images)
+
+
+def fine_layers(
+    model: SersicLens, parameters: Tensor, fluxes: Tensor, pixels: FinePixels, *, source: Light | None = None,
+    bend: Bend | None = None, slopes: bool = True,
+) -> FineLayers:
+    """A model averaged over each fine pixel; ``source`` and ``bend`` are light and deflection beside it."""
+    image = pixels.image
     border = int(np.ceil(Frame.of(image).grid.border * pixels.factor))
     grid = PixelGrid(pixels.shape, pixels.scale, border)
-    size, area = len(fitted.parameters), pixels.scale**2
+    size, area = len(parameters), pixels.scale**2
 
     def total(x: Tensor, y: Tensor) -> Tensor:
         light = torch.zeros_like(x) if source is None else source(x, y)
-        if fitted.model.components:
-            light = light + fitted.fluxes @ fitted.model.brightness(fitted.parameters[None], x, y)[0]
+        if model.components:
+            light = light + fluxes @ model.brightness(parameters[None], x, y, bend)[0]
         return light * area
 
     def with_slopes(x: Tensor, y: Tensor) -> Tensor:
-        layers, slopes = fitted.model.brightness_and_slopes(fitted.parameters[None], x, y)
+        layers, derivatives = model.brightness_and_slopes(parameters[None], x, y, bend)
         rows = torch.zeros(size, len(x), dtype=x.dtype)
-        for flux, entries in zip(fitted.fluxes, slopes):
+        for flux, entries in zip(fluxes, derivatives):
             for column, values in entries:
                 rows[column] += flux * values[0]
-        return torch.cat([(fitted.fluxes @ layers[0])[None], rows, layers[0]]) * area
+        return torch.cat([(fluxes @ layers[0])[None], rows, layers[0]]) * area
 
-    least = torch.full((grid.size,), _tolerance(image) / pixels.factor, dtype=torch.float64)
+    least = torch.full((grid.size,), finest_flux(image) / pixels.factor, dtype=torch.float64)
     cells = refine(grid, total, least, most=_MOST_CELLS + 4 * grid.size)
-    certain = fitted.covariance is None or source is not None
-    layers = cells.render(lambda x, y: total(x, y)[None] if certain else with_slopes(x, y))
-    if kernel is None:
-        seen = layers
-    else:
-        seen = Convolution(torch.as_tensor(kernel), pixels.shape, border)(layers)
-        layers = layers[..., border:border + pixels.shape[0], border:border + pixels.shape[1]]
-    images = layers[0].numpy(), seen[0].numpy()
-    return images, None if certain else tuple(spread(each[1:], fitted.covariance) for each in (layers, seen))
+    return FineLayers(cells.render(with_slopes if slopes else lambda x, y: total(x, y)[None]), grid)
 
 
 def spread(slopes: Tensor, covariance: Tensor) -> np.ndarray:
@@ -91,7 +117,7 @@ def pixel_source(source: NDData, image: NDData, lens: Tensor) -> Light:
     return brightness
 
 
-def _tolerance(image: NDData) -> float:
+def finest_flux(image: NDData) -> float:
     """Flux of a pixel of the image that is not worth dividing it for."""
     good = np.isfinite(image.data) if image.mask is None else np.isfinite(image.data) & ~image.mask
     noise = np.sqrt(np.median(image.uncertainty.array[good]))
