@@ -34,9 +34,9 @@ __all__ = ["LensPrior", "SeenLens", "SubstructureFit", "most_likely_substructure
 _MOST_CELLS = 40_000
 _DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-7, 1e4
 # Of the objective: a step that gains less is the last.
-_GAIN = 0.5
+_GAIN = 1.0
 # In sigma: pixels that cells as the prior has them change by less tell nothing of cells.
-_DARK = 0.03
+_DARK = 0.1
 
 
 @dataclass(frozen=True)
@@ -127,24 +127,19 @@ def most_likely_substructure(
     """
     view = _View(model, cells, seen, prior, parameters, fluxes)
     smooth = view.descended(view.at(parameters, torch.zeros(cells.count, cells.count, dtype=parameters.dtype)), steps)
-    view.divide(smooth)
-    smooth = view.descended(view.at(smooth.parameters, smooth.cells), steps)
     view.choose(smooth)
     clumpy = view.descended(smooth, steps)
+    # The light has moved beside the rays that were chosen for it.
     view.divide(clumpy)
-    clumpy = view.descended(view.at(clumpy.parameters, clumpy.cells), max(1, steps // 4))
-    # On the same rays.
+    clumpy = view.descended(view.at(clumpy.parameters, clumpy.cells), 2)
     smooth = view.at(smooth.parameters, smooth.cells)
     factor = max(clumpy.chi2 / view.count, 1.0)
-    normal = {True: view.normal(clumpy, factor), False: view.normal(smooth, factor)}
-    lean = normal[False][:view.lean, :view.lean]
-    evidence = _log_evidence(clumpy, normal[True], factor) - _log_evidence(smooth, lean, factor)
+    matrix, lean = view.normal(clumpy, factor), view.normal(smooth, factor, with_cells=False)
+    evidence = _log_evidence(clumpy, matrix, factor) - _log_evidence(smooth, lean, factor)
     called_for = evidence > 0
     chosen = clumpy if called_for else smooth
     if not called_for:
-        factor = max(smooth.chi2 / view.count, 1.0)
-        normal[False] = view.normal(smooth, factor)
-    matrix = normal[called_for]
+        matrix = view.normal(smooth, max(smooth.chi2 / view.count, 1.0))
     inverse_diagonal = torch.cholesky_inverse(torch.linalg.cholesky(matrix)).diagonal()
     told = float((1 - view.prior_diagonal(matrix) * inverse_diagonal).sum()) if called_for else view.lean
     return SubstructureFit(
@@ -240,9 +235,9 @@ class _View:
                 break
         return now
 
-    def normal(self, state: _State, factor: float) -> Tensor:
+    def normal(self, state: _State, factor: float, with_cells: bool = True) -> Tensor:
         """Inverse covariance, the prior's included, in `units`."""
-        lean, by_cells = self._linearised(state)
+        lean, by_cells = self._linearised(state, with_cells)
         whole = lean @ lean.T
         if by_cells is not None:
             across = (lean[:, self._lit].float() @ by_cells.T).double()
@@ -269,13 +264,15 @@ class _View:
         told = (by_cells @ state.residual[self._lit].float()).double() / factor
         return torch.cat([downward, told - state.cells.flatten() / self.prior.cells])
 
-    def _linearised(self, state: _State) -> tuple[Tensor, Tensor | None]:
+    def _linearised(self, state: _State, with_cells: bool = True) -> tuple[Tensor, Tensor | None]:
         """Derivatives, in `units`, by parameters and fluxes over the used pixels, and by cells over the lit ones."""
-        if self._slopes_of is not state:
+        with_cells = with_cells and self._lit is not None
+        if self._slopes_of != (id(state), with_cells):
             unseen = self._unseen_slopes(state)
             by_parameters = self._weigh(self._see(unseen)) * self.prior.spread[:, None]
             lean = torch.cat([by_parameters, state.basis * state.fluxes[:, None]])
-            self._slopes_of, self._slopes = state, (lean, None if self._lit is None else self._by_cells(unseen))
+            self._slopes_of = id(state), with_cells
+            self._slopes = lean, self._by_cells(unseen) if with_cells else None
         return self._slopes
 
     def _unseen_slopes(self, state: _State) -> Tensor:

@@ -15,7 +15,7 @@ smooth profiles that the source is taken to have (Tessore & Metcalf 2015, 2015A&
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
@@ -32,17 +32,18 @@ from lensdeblend.results import Reconstruction, SuperResolution
 from lensdeblend.superresolvers.einstein_mass import check_distances, with_mass
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.fitted import FittedLens
+from lensdeblend.superresolvers.forward_clumps import APART, rebinned, with_substructure
 from lensdeblend.superresolvers.rendering import drawn, pixel_source, spread
 
 __all__ = ["Forward"]
-
-# In sigma of a pixel of the data: from here on the fine image tells something else than the fit.
-_APART = 1.0
 
 
 @dataclass(frozen=True)
 class Forward(SuperResolver):
     """Fit the lens, draw the fit on finer pixels, with errors.
+
+    With ``substructure=True`` the most likely convergence on square cells is then fitted beside lens and source
+    (`lensdeblend.lensing.substructure`).
 
     Parameters
     ----------
@@ -55,6 +56,9 @@ class Forward(SuperResolver):
         solar masses.
     cosmology : str
         A name that `astropy.cosmology` knows.
+    substructure : bool
+        Whether to look for convergence beside the smooth lens; of one image, with Sérsic sources, by a reconstructor
+        that tells errors.
 
     Notes
     -----
@@ -74,9 +78,18 @@ class Forward(SuperResolver):
     A sky level that the fit took off is in both images. ``chi2`` and the flags are those of the fit. For bands, all of
     which need Sérsic sources, the maps are on the pixels of the first, from which lens parameters are told.
 
+    Substructure is given 24 by 24 cells over twice the Einstein radius to each side, at most over the image, none
+    smaller than a pixel, each with a convergence of 0 +- 0.05 before the data are seen; lens and profiles are held to
+    ten of their errors about the smooth fit. All that the result tells, ``chi2`` and "poor fit" among it, is then of
+    both together, other flags are those of the smooth fit. ``meta["substructure_evidence"]`` is the log of the
+    evidence with cells over that without: where it is negative, there are none, and the errors tell what could have
+    been missed. Variances are those of 128 draws from the covariance, good to 6%; where ``chi2`` is above 1 they are as
+    much larger.
+
     References
     ----------
-    Tessore & Metcalf 2015 (2015A&A...580A..79T) for the deflection.
+    Tessore & Metcalf 2015 (2015A&A...580A..79T) for the deflection; Koopmans 2005 (2005MNRAS.363.1136K), Vegetti &
+    Koopmans 2009 (2009MNRAS.392..945V) for substructure.
 
     Examples
     --------
@@ -100,10 +113,13 @@ class Forward(SuperResolver):
     lens_redshift: float | None = None
     source_redshift: float | None = None
     cosmology: str = "Planck18"
+    substructure: bool = False
 
     def __post_init__(self):
         if not isinstance(self.reconstructor, (str, Reconstructor)):
             raise ValueError(f"reconstructor must be the name of one, or an instance; got {self.reconstructor!r}")
+        if not isinstance(self.substructure, bool):
+            raise ValueError(f"substructure must be True or False; got {self.substructure!r}")
         check_distances(self.lens_redshift, self.source_redshift, self.cosmology)
 
     def superresolve(self, image: Image, factor: float, rng: np.random.Generator) -> SuperResolution:
@@ -113,9 +129,9 @@ class Forward(SuperResolver):
         ------
         TypeError, ValueError
             For a factor that is not from 1 to 5, an image that the reconstructor refuses, and a reconstruction that
-            does not tell enough of lens or lens light.
+            does not tell enough of lens or lens light, or of the source for substructure; for substructure of bands.
         """
-        return self._drawn(image, self._pixels(image, factor), self._method.reconstruct(image, rng))
+        return self._drawn(image, self._pixels(image, factor), self._method.reconstruct(image, rng), rng)
 
     def superresolve_batch(
         self, images: Sequence[Image], factor: float, rng: np.random.Generator
@@ -123,19 +139,24 @@ class Forward(SuperResolver):
         """Return one `~lensdeblend.results.SuperResolution` an image, all fitted as one batch."""
         pixels = [self._pixels(image, factor) for image in images]
         found = self._method.reconstruct_batch(images, rng)
-        return [self._drawn(*each) for each in zip(images, pixels, found)]
+        return [self._drawn(*each, rng) for each in zip(images, pixels, found)]
 
     @property
     def _method(self) -> Reconstructor:
         return resolve("reconstructor", self.reconstructor).method
 
     def _pixels(self, image: Image, factor: float) -> dict[str | None, FinePixels]:
+        if isinstance(image, Mapping) and self.substructure:
+            raise ValueError("substructure is looked for in one image, not in bands: give it the sharpest of them")
         bands = image if isinstance(image, Mapping) else {None: image}
         return {band: FinePixels(one, factor) for band, one in bands.items()}
 
     def _drawn(
-        self, image: Image, pixels: Mapping[str | None, FinePixels], found: Reconstruction
+        self, image: Image, pixels: Mapping[str | None, FinePixels], found: Reconstruction, rng: np.random.Generator
     ) -> SuperResolution:
+        if self.substructure:
+            with torch.no_grad(), single_thread():
+                return self._with_mass(with_substructure(pixels[None], found, rng))
         with torch.no_grad(), single_thread():
             first = next(iter(pixels))
             placements = placed({band: fine.image for band, fine in pixels.items()})
@@ -147,15 +168,20 @@ class Forward(SuperResolver):
             maps = _maps(pixels[first], told[first])
         images, intrinsics, apart = (dict(zip(pixels, each)) for each in zip(*parts))
         worst = max(apart.values())
-        parameters = found.parameters
-        if self.lens_redshift is not None:
-            parameters = with_mass(parameters, self.lens_redshift, self.source_redshift, self.cosmology)
         banded = isinstance(image, Mapping)
-        return SuperResolution(
+        return self._with_mass(SuperResolution(
             image=images if banded else images[None], intrinsic=intrinsics if banded else intrinsics[None],
-            source=found.source, **maps, parameters=parameters, chi2=found.chi2,
-            flags=(*found.flags, *(["finer pixels depart from the fit"] if worst > _APART else [])),
+            source=found.source, **maps, parameters=found.parameters, chi2=found.chi2,
+            flags=(*found.flags, *(["finer pixels depart from the fit"] if worst > APART else [])),
             meta={**found.meta, "rebinned": apart if banded else worst},
+        ))
+
+    def _with_mass(self, result: SuperResolution) -> SuperResolution:
+        if self.lens_redshift is None:
+            return result
+        return replace(
+            result,
+            parameters=with_mass(result.parameters, self.lens_redshift, self.source_redshift, self.cosmology),
         )
 
 
@@ -182,12 +208,10 @@ def _images(pixels: FinePixels, fitted: FittedLens, found: _BandOf) -> tuple[NDD
     (intrinsic, seen), variances = drawn(fitted, pixels, source)
     level = found.sky / pixels.factor**2
     uncertain = (None, None) if variances is None else [VarianceUncertainty(each) for each in variances]
-    noise = np.sqrt(found.image.uncertainty.array)
-    good = np.isfinite(noise) if found.image.mask is None else np.isfinite(noise) & ~found.image.mask
-    apart = np.abs(pixels.gathered(seen + level) - found.model.data)[good] / noise[good]
     return (
         pixels.dressed(seen + level, uncertainty=uncertain[1], psf=pixels.psf()),
-        pixels.dressed(intrinsic + level, uncertainty=uncertain[0]), float(apart.max()),
+        pixels.dressed(intrinsic + level, uncertainty=uncertain[0]),
+        rebinned(pixels, seen + level, found.model.data, found.image),
     )
 
 

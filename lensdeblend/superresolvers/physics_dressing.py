@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import astropy.units as u
 import numpy as np
 import torch
-from astropy.nddata import NDData
+from astropy.nddata import NDData, VarianceUncertainty
 from astropy.table import QTable
 from torch import Tensor
 
@@ -30,18 +30,24 @@ _SOURCE_PIXELS, _SOURCE_WIDTH, _SOURCE_RAYS = 64, 10.0, 2
 
 @dataclass(frozen=True)
 class Drawn:
-    """Of one image: through the PSF and before it (2, ny, nx), deflection (2, ny, nx), convergence (ny, nx), the source
-    of flux 1, lens and source (14,), flux, their errors (15,), chi-square per pixel, flux over noise."""
+    """Of one image: through the PSF and before it (2, ny, nx), deflection (2, ny, nx), convergence, and that of the
+    clumps alone (ny, nx), the source of flux 1, lens and source (14,), flux, their errors (15,), chi-square per pixel,
+    flux over noise; where they are known, the magnification (ny, nx), and what the data determine of the parameters."""
 
     images: np.ndarray
     deflection: np.ndarray
     convergence: np.ndarray
+    substructure: np.ndarray
     source: np.ndarray
     parameters: np.ndarray
     flux: float
     errors: np.ndarray
     chi2: float
     significance: float
+    magnification: np.ndarray | None = None
+    told: float | None = None
+    variances: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: Mapping[str, float] = field(default_factory=dict)
 
 
 def source_images(sources: Tensor) -> Tensor:
@@ -70,22 +76,33 @@ def _dressed(pixels: FinePixels, drawn: Drawn, table: QTable, flags, psf, meta) 
     image, count = pixels.image, pixels.image.data.size
     if image.mask is not None:
         count -= int(image.mask.sum())
-    freedom = max(count - len(drawn.errors), 1)
+    freedom = max(count - (len(drawn.errors) if drawn.told is None else drawn.told), 1)
     chi2 = float(drawn.chi2) * count / freedom
     flags = [*flags, *(["poor fit"] if chi2 > 1 + 3 * np.sqrt(2 / freedom) else [])]
     if not drawn.significance > _LEAST_SEEN:
         flags.append("no lens seen")
     scale = drawn.parameters[8] * _SOURCE_WIDTH / _SOURCE_PIXELS
+    magnification = drawn.magnification
+    if magnification is None:
+        magnification = _magnification(drawn.deflection, pixels.scale)
+
+    def on_sky(name: str, data: np.ndarray, **fields) -> NDData:
+        variance = drawn.variances.get(name)
+        return pixels.dressed(data, uncertainty=None if variance is None else VarianceUncertainty(variance), **fields)
+
     one = u.dimensionless_unscaled
     return SuperResolution(
-        image=pixels.dressed(drawn.images[0], psf=psf), intrinsic=pixels.dressed(drawn.images[1]),
+        image=on_sky("image", drawn.images[0], psf=psf), intrinsic=on_sky("intrinsic", drawn.images[1]),
         source=on_grid(
             image, drawn.source * drawn.flux, pixel_scale=scale * u.arcsec, offset=drawn.parameters[12:] * u.arcsec
         ),
-        deflection=tuple(pixels.dressed(axis, unit=u.arcsec) for axis in drawn.deflection),
-        convergence=pixels.dressed(drawn.convergence, unit=one), parameters=table, chi2=chi2,
-        flags=tuple(flags), magnification=pixels.dressed(_magnification(drawn.deflection, pixels.scale), unit=one),
-        meta={**meta, "degrees_of_freedom": freedom},
+        deflection=tuple(
+            on_sky(f"deflection_{name}", axis, unit=u.arcsec) for name, axis in zip("xy", drawn.deflection)
+        ),
+        convergence=on_sky("convergence", drawn.convergence, unit=one), parameters=table, chi2=chi2,
+        flags=tuple(flags), magnification=on_sky("magnification", magnification, unit=one),
+        substructure=on_sky("substructure", drawn.substructure, unit=one),
+        meta={**meta, **drawn.notes, "degrees_of_freedom": freedom},
     )
 
 
