@@ -9,8 +9,8 @@ import astropy.units as u
 import numpy as np
 
 __all__ = [
-    "check_choice", "check_device", "check_factor", "check_gaussian", "check_number", "check_positive", "check_whole",
-    "chosen_device",
+    "check_choice", "check_device", "check_factor", "check_gaussian", "check_number", "check_positive",
+    "check_switch", "check_whole", "chosen_device",
 ]
 
 _LARGEST_FACTOR = 5
@@ -20,6 +20,12 @@ def check_choice(name: str, value, allowed: tuple) -> None:
     """One of a few words or numbers."""
     if isinstance(value, bool) or not isinstance(value, (str, Integral)) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def check_switch(name: str, value) -> None:
+    """Raise ValueError for what is neither True nor False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
 
 
 def check_device(value) -> None:

@@ -26,12 +26,14 @@ from lensdeblend.interfaces import Image, Reconstructor, SuperResolver
 from lensdeblend.lensing.lens_maps import convergence_map, deflection_map, determinant_map
 from lensdeblend.lensing.subdivision import PixelGrid
 from lensdeblend.lensing.threads import single_thread
+from lensdeblend.options import check_switch
 from lensdeblend.plugins import resolve
 from lensdeblend.reconstructors.bands import placed
 from lensdeblend.results import Reconstruction, SuperResolution
 from lensdeblend.superresolvers.einstein_mass import check_distances, with_mass
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.fitted import FittedLens
+from lensdeblend.superresolvers.leftover import left_by
 from lensdeblend.superresolvers.forward_clumps import APART, rebinned, with_substructure
 from lensdeblend.superresolvers.rendering import drawn, pixel_source, spread
 
@@ -59,6 +61,9 @@ class Forward(SuperResolver):
     substructure : bool
         Whether to look for convergence beside the smooth lens; of one image, with Sérsic sources, by a reconstructor
         that tells errors.
+    leftover : bool
+        Whether to add to the image, where the fit is poor, what it leaves of the data, interpolated
+        (`lensdeblend.superresolvers.leftover`).
 
     Notes
     -----
@@ -114,12 +119,13 @@ class Forward(SuperResolver):
     source_redshift: float | None = None
     cosmology: str = "Planck18"
     substructure: bool = False
+    leftover: bool = True
 
     def __post_init__(self):
         if not isinstance(self.reconstructor, (str, Reconstructor)):
             raise ValueError(f"reconstructor must be the name of one, or an instance; got {self.reconstructor!r}")
-        if not isinstance(self.substructure, bool):
-            raise ValueError(f"substructure must be True or False; got {self.substructure!r}")
+        check_switch("substructure", self.substructure)
+        check_switch("leftover", self.leftover)
         check_distances(self.lens_redshift, self.source_redshift, self.cosmology)
 
     def superresolve(self, image: Image, factor: float, rng: np.random.Generator) -> SuperResolution:
@@ -156,13 +162,13 @@ class Forward(SuperResolver):
     ) -> SuperResolution:
         if self.substructure:
             with torch.no_grad(), single_thread():
-                return self._with_mass(with_substructure(pixels[None], found, rng))
+                return self._with_mass(with_substructure(pixels[None], found, rng, self.leftover))
         with torch.no_grad(), single_thread():
             first = next(iter(pixels))
             placements = placed({band: fine.image for band, fine in pixels.items()})
             told = {band: FittedLens.of(found, fine.image.unit, band) for band, fine in pixels.items()}
             parts = [
-                _images(fine, told[band].placed(placements[band].inverse), _of_band(found, band))
+                _images(fine, told[band].placed(placements[band].inverse), _of_band(found, band), self.leftover)
                 for band, fine in pixels.items()
             ]
             maps = _maps(pixels[first], told[first])
@@ -202,14 +208,19 @@ def _of_band(found: Reconstruction, band: str | None) -> _BandOf:
     return _BandOf(own(found.model), own(found.image), own(found.source), float(own(found.meta.get("sky", 0.0))))
 
 
-def _images(pixels: FinePixels, fitted: FittedLens, found: _BandOf) -> tuple[NDData, NDData, float]:
+def _images(
+    pixels: FinePixels, fitted: FittedLens, found: _BandOf, leftover: bool
+) -> tuple[NDData, NDData, float]:
     """Image, intrinsic image, and how far, in sigma, the first is from the model that was fitted."""
     source = None if fitted.model.sources else pixel_source(found.source, pixels.image, fitted.lens)
     (intrinsic, seen), variances = drawn(fitted, pixels, source)
     level = found.sky / pixels.factor**2
     uncertain = (None, None) if variances is None else [VarianceUncertainty(each) for each in variances]
+    whole = seen + level
+    if leftover:
+        whole = whole + left_by(found.model.data, FinePixels(found.image, pixels.factor))
     return (
-        pixels.dressed(seen + level, uncertainty=uncertain[1], psf=pixels.psf()),
+        pixels.dressed(whole, uncertainty=uncertain[1], psf=pixels.psf()),
         pixels.dressed(intrinsic + level, uncertainty=uncertain[0]),
         rebinned(pixels, seen + level, found.model.data, found.image),
     )

@@ -16,6 +16,7 @@ from lensdeblend.results import Reconstruction, SuperResolution, panels
 from lensdeblend.superresolvers.clumpy import SPREAD, ClumpyLens
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.fitted import FittedLens
+from lensdeblend.superresolvers.leftover import left_by
 
 __all__ = ["APART", "rebinned", "with_substructure"]
 
@@ -28,7 +29,9 @@ _LEAST_SPREAD = 1e-6
 _SOURCE_POINTS = 4
 
 
-def with_substructure(pixels: FinePixels, found: Reconstruction, rng: np.random.Generator) -> SuperResolution:
+def with_substructure(
+    pixels: FinePixels, found: Reconstruction, rng: np.random.Generator, leftover: bool
+) -> SuperResolution:
     """Fit cells of convergence to the image as it was fitted, lens and profiles from there on; draw all of it.
 
     Raises
@@ -55,17 +58,18 @@ def with_substructure(pixels: FinePixels, found: Reconstruction, rng: np.random.
     kernel = pixels.psf()
     maps = clumpy.maps(pixels, kernel, rng)
     level = sky / pixels.factor**2
-    seen = maps.values["image"] + level
-    apart = rebinned(pixels, seen, clumpy.seen(found.image) + sky, found.image)
+    model = clumpy.seen(found.image) + sky
+    apart = rebinned(pixels, maps.values["image"] + level, model, found.image)
+    left = left_by(model, FinePixels(found.image, pixels.factor)) if leftover else 0.0
 
-    def on_sky(name: str, more: float = 0.0, **fields) -> NDData:
+    def on_sky(name: str, more: float | np.ndarray = 0.0, **fields) -> NDData:
         return pixels.dressed(maps.values[name] + more, uncertainty=VarianceUncertainty(maps.variances[name]), **fields)
 
     one = u.dimensionless_unscaled
     flags = [flag for flag in found.flags if flag not in ("poor fit", "not converged")]
     flags += ["poor fit"] * clumpy.is_poor + ["finer pixels depart from the fit"] * (apart > APART)
     return SuperResolution(
-        image=on_sky("image", level, psf=kernel), intrinsic=on_sky("intrinsic", level),
+        image=on_sky("image", level + left, psf=kernel), intrinsic=on_sky("intrinsic", level),
         source=_source(found.source, pixels.image, clumpy),
         deflection=tuple(on_sky(f"deflection_{axis}", unit=u.arcsec) for axis in "xy"),
         convergence=on_sky("convergence", unit=one), magnification=on_sky("magnification", unit=one),

@@ -1,10 +1,10 @@
 r"""What a model leaves of an image, on finer pixels: where it is more than noise, it is interpolated.
 
 Of the residual :math:`r` and the noise :math:`\sigma`, the mean square about a pixel,
-:math:`m = G * (r / \sigma)^2`, exceeds 1 where the model is wrong. What it exceeds that by, beyond three standard
+:math:`m = G * (r / \sigma)^2`, exceeds 1 where the model is wrong. What it exceeds that by, beyond five standard
 deviations of chance, is taken as the power of what the model lacks, :math:`e`, and the residual counts by Wiener's
-share :math:`e / (1 + e)`. So a model that leaves noise alone stays as it is, and one that lacks something is at least as
-near to the truth as an interpolation.
+share :math:`e / (1 + e)`. So a model that leaves noise alone stays as it is, and one that lacks something is about as
+near to the truth as an interpolation, or nearer.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from scipy.ndimage import gaussian_filter
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.kernels import interpolated
 
-__all__ = ["leftover", "more_than_noise"]
+__all__ = ["left_by"]
 
 # Pixels of the data: standard deviation of the Gaussian.
 _AROUND = 2.0
-_CHANCE = 3.0
+_CHANCE = 5.0
 
 
-def leftover(pixels: FinePixels, model: np.ndarray) -> np.ndarray:
-    """What to add to a finer image, whose ``model`` of the data is (ny, nx), flux per finer pixel."""
+def left_by(model: np.ndarray, pixels: FinePixels) -> np.ndarray:
+    """Of the data ``pixels.image``, by a model on their pixels (ny, nx): flux per finer pixel."""
     image = pixels.image
     used = np.isfinite(image.data) & np.isfinite(image.uncertainty.array) & (image.uncertainty.array > 0)
     if image.mask is not None:
@@ -36,8 +36,3 @@ def leftover(pixels: FinePixels, model: np.ndarray) -> np.ndarray:
     if not excess.any():
         return np.zeros(pixels.shape)
     return interpolated(residual * excess / (1 + excess), pixels, "spline")
-
-
-def more_than_noise(chi2: float, degrees_of_freedom: int) -> bool:
-    """Whether a reduced chi-square is more than three standard deviations above 1."""
-    return chi2 > 1 + 3 * np.sqrt(2 / degrees_of_freedom)

@@ -17,7 +17,7 @@ against the image at hand, lens and source are then moved by a few Gauss-Newton 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import astropy.units as u
 import numpy as np
@@ -30,7 +30,7 @@ from lensdeblend.interfaces import Image, SuperResolver
 from lensdeblend.lensing.finer_fit import FinerFit, descend
 from lensdeblend.lensing.finer_images import FinerLens
 from lensdeblend.networks.super_lens import SuperLens
-from lensdeblend.options import check_device, check_whole, chosen_device
+from lensdeblend.options import check_choice, check_device, check_switch, check_whole, chosen_device
 from lensdeblend.reconstructors.network_domain import as_seen
 from lensdeblend.results import SuperResolution
 from lensdeblend.scenes import GaussianPSF
@@ -47,6 +47,8 @@ _RAYS, _FINER_RAYS = 2, 4
 _TERMS = 8
 _ARCHITECTURE = "super-lens"
 CLUMPS = ("network", "fit")
+# Chi-square a pixel from which on a model is looked at for what it leaves.
+_PERHAPS_POOR = 1.02
 # Of the PSF's peak: what is nearer to the instrument's own than this is that.
 _SAME_PSF = 2e-3
 
@@ -66,6 +68,9 @@ class Physics(SuperResolver):
         What lies beside the smooth lens: what the network sees, or the most likely convergence on square cells
         (`lensdeblend.lensing.substructure`), for which lens and source start from the network's. A fit takes a second
         an image, and gives images and maps errors.
+    leftover : bool
+        Whether to add to the image of a poor fit what it leaves of the data, interpolated where it is more than noise
+        (`lensdeblend.superresolvers.leftover`).
     batch : int
         Images that are worked on at once.
     device : str
@@ -94,14 +99,15 @@ class Physics(SuperResolver):
     weights: str = "auto"
     refine: int = 2
     clumps: str = "network"
+    leftover: bool = True
     batch: int = 32
     device: str = "auto"
 
     def __post_init__(self):
         check_whole("refine", self.refine, 0)
         check_whole("batch", self.batch, 1)
-        if self.clumps not in CLUMPS:
-            raise ValueError(f"clumps must be one of {', '.join(CLUMPS)}; got {self.clumps!r}")
+        check_choice("clumps", self.clumps, CLUMPS)
+        check_switch("leftover", self.leftover)
         check_device(self.device)
 
     def superresolve(self, image: Image, factor: float, rng: np.random.Generator) -> SuperResolution:
@@ -161,11 +167,11 @@ class Physics(SuperResolver):
         )
         if self.clumps == "fit":
             drawn = [
-                with_fitted_clumps(pixels, start, center[0], network.spread, rays.psf, rng)
+                with_fitted_clumps(pixels, start, center[0], network.spread, rays.psf, rng, self.leftover)
                 for (pixels, _), start in zip(views, rays.found(fitted, units))
             ]
         else:
-            drawn = rays.drawn(fitted, found.clumps, units)
+            drawn = rays.drawn(fitted, found.clumps, units, self.leftover)
         return dressed(
             [(pixels, view.flags) for pixels, view in views], drawn, rays.psf,
             {"weights": card.name, "weights_sha256": card.sha256},
@@ -211,8 +217,9 @@ class _Rays:
         parameters, flux = fitted.parameters.double().cpu(), (fitted.flux.double() * units).cpu()
         return list(zip(parameters, flux, fitted.significance.cpu().tolist()))
 
-    def drawn(self, fitted: FinerFit, clumps: Tensor, units: Tensor) -> list[Drawn]:
-        """One an image, in its own unit; double precision from here on."""
+    def drawn(self, fitted: FinerFit, clumps: Tensor, units: Tensor, leftover: bool) -> list[Drawn]:
+        """One an image, in its own unit; double precision from here on. With ``leftover``, those that may be poor have
+        a model on the pixels of the data."""
         lens = fitted.parameters[:, :8]
         source = torch.cat([fitted.flux[:, None], fitted.parameters[:, 8:]], 1)
         unseen = self.fine.unseen(lens, source, self.fine.bend(clumps))
@@ -229,7 +236,14 @@ class _Rays:
             images, deflection.double(), convergence.double(), substructure.double(), source_images(source).double(),
             fitted.parameters.double(), flux, errors, fitted.chi2, fitted.significance,
         )
-        return [Drawn(*row) for row in zip(*(column.cpu().numpy() for column in columns))]
+        found = [Drawn(*row) for row in zip(*(column.cpu().numpy() for column in columns))]
+        poor = torch.nonzero(fitted.chi2 > _PERHAPS_POOR).flatten() if leftover else []
+        if len(poor):
+            bend = tuple(axis[poor] for axis in self.coarse.bend(clumps))
+            models = self.coarse(lens[poor], source[poor], bend).double() * units[poor, None, None]
+            for row, model in zip(poor.tolist(), models.cpu().numpy()):
+                found[row] = replace(found[row], model=model)
+        return found
 
 
 def moved(parameters: Tensor, middle: tuple[float, float]) -> Tensor:

@@ -26,7 +26,7 @@ _HELD = 0.1
 
 def with_fitted_clumps(
     pixels: FinePixels, start: tuple[Tensor, Tensor, float], center: Tensor, spread: Tensor, psf: np.ndarray | None,
-    rng: np.random.Generator,
+    rng: np.random.Generator, leftover: bool,
 ) -> Drawn:
     """Fit clumps, lens and source of one image.
 
@@ -40,6 +40,8 @@ def with_fitted_clumps(
     psf : ndarray or None
         On the finer pixels.
     rng : numpy.random.Generator
+    leftover : bool
+        Whether what the model leaves of the data is asked for.
     """
     parameters, flux, significance = start
     spread = spread.double().cpu()[_ORDER]
@@ -67,6 +69,7 @@ def with_fitted_clumps(
         parameters=parameters.numpy(), flux=float(fit.fluxes[0]), errors=np.append(errors[:-1][back], errors[-1]),
         chi2=fit.chi2 / count, significance=significance, magnification=values["magnification"],
         told=count - fit.freedom, variances=maps.variances, notes=clumpy.notes,
+        model=clumpy.seen(pixels.image) if leftover else None,
     )
 
 

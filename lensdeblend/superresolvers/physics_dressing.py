@@ -18,6 +18,7 @@ from lensdeblend.lensing.sersic import sersic
 from lensdeblend.lensing.subdivision import PixelGrid
 from lensdeblend.results import SuperResolution
 from lensdeblend.superresolvers.finer import FinePixels
+from lensdeblend.superresolvers.leftover import left_by
 
 __all__ = ["Drawn", "dressed", "source_images"]
 
@@ -32,7 +33,8 @@ _SOURCE_PIXELS, _SOURCE_WIDTH, _SOURCE_RAYS = 64, 10.0, 2
 class Drawn:
     """Of one image: through the PSF and before it (2, ny, nx), deflection (2, ny, nx), convergence, and that of the
     clumps alone (ny, nx), the source of flux 1, lens and source (14,), flux, their errors (15,), chi-square per pixel,
-    flux over noise; where they are known, the magnification (ny, nx), and what the data determine of the parameters."""
+    flux over noise; where they are known, the magnification (ny, nx), and what the data determine of the parameters.
+    ``model``: on the pixels of the data, where what it leaves of them is to be added to the image."""
 
     images: np.ndarray
     deflection: np.ndarray
@@ -48,6 +50,7 @@ class Drawn:
     told: float | None = None
     variances: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, float] = field(default_factory=dict)
+    model: np.ndarray | None = None
 
 
 def source_images(sources: Tensor) -> Tensor:
@@ -78,7 +81,11 @@ def _dressed(pixels: FinePixels, drawn: Drawn, table: QTable, flags, psf, meta) 
         count -= int(image.mask.sum())
     freedom = max(count - (len(drawn.errors) if drawn.told is None else drawn.told), 1)
     chi2 = float(drawn.chi2) * count / freedom
-    flags = [*flags, *(["poor fit"] if chi2 > 1 + 3 * np.sqrt(2 / freedom) else [])]
+    poor = chi2 > 1 + 3 * np.sqrt(2 / freedom)
+    flags = [*flags, *["poor fit"] * bool(poor)]
+    seen = drawn.images[0]
+    if poor and drawn.model is not None:
+        seen = seen + left_by(drawn.model, pixels)
     if not drawn.significance > _LEAST_SEEN:
         flags.append("no lens seen")
     scale = drawn.parameters[8] * _SOURCE_WIDTH / _SOURCE_PIXELS
@@ -92,7 +99,7 @@ def _dressed(pixels: FinePixels, drawn: Drawn, table: QTable, flags, psf, meta) 
 
     one = u.dimensionless_unscaled
     return SuperResolution(
-        image=on_sky("image", drawn.images[0], psf=psf), intrinsic=on_sky("intrinsic", drawn.images[1]),
+        image=on_sky("image", seen, psf=psf), intrinsic=on_sky("intrinsic", drawn.images[1]),
         source=on_grid(
             image, drawn.source * drawn.flux, pixel_scale=scale * u.arcsec, offset=drawn.parameters[12:] * u.arcsec
         ),
