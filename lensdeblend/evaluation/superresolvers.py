@@ -237,6 +237,6 @@ def _notes(test_set: PairSet, beside: bool) -> tuple[str, ...]:
     if beside:
         notes.append(
             f"Published: {SOURCE}. Its lenses are singular isothermal spheres, its images are each scaled from their "
-            "minimum to their maximum, and it does not say whether its truth has noise."
+            "minimum to their maximum, and whether its truth had noise is not known here."
         )
     return tuple(notes)
