@@ -1,8 +1,8 @@
 """What was published of super-resolution on the DeepLense models, to stand beside what is measured here.
 
-From the public pages of DeepLense's physics-informed unsupervised super-resolution (Google Summer of Code 2024): test images
-of its own simulations, low resolution to twice as many pixels a side, each scaled to [0, 1]. Whether the images that
-they were held against had noise is not known here.
+From the public pages of DeepLense's physics-informed unsupervised super-resolution (Google Summer of Code 2024): test
+images of its own simulations, low resolution to twice as many pixels a side, each scaled to [0, 1]. Whether the images
+that they were held against had noise is not known here.
 """
 
 from __future__ import annotations
