@@ -238,12 +238,17 @@ class TestFlags:
         assert_allclose(found.image.psf, FinePixels(seen(observation=other).image, 2).psf(), atol=1e-9)
 
 
-class TestRefusals:
-    def test_no_weights_fit(self):
-        other = seen(observation=replace(OBSERVATION, psf=GaussianPSF(0.4 * u.arcsec))).image
-        with pytest.raises(ValueError, match="(?s)PSF FWHM 4 pixels; there are physics-toy .*method='forward'"):
-            superresolve(other, method=QUICK)
+    def test_the_nearest_weights_are_taken_where_none_fit(self, weights):
+        other = replace(OBSERVATION, psf=GaussianPSF(0.4 * u.arcsec))
+        found = superresolve(seen(observation=other).image, factor=2, method=Physics(device="cpu"))
+        assert any("PSF FWHM of 4 pixels" in flag for flag in found.flags)
+        # The toy knows an image of 0.1 arcsec a pixel, the shipped ones coarser and finer ones of narrower PSFs.
+        assert found.meta["weights"] == "physics-toy"
+        truth = seen(observation=other.refined(2)).noiseless.data
+        assert psnr(found.image.data / truth.max(), truth / truth.max(), data_range=1) > 40
 
+
+class TestRefusals:
     def test_there_are_none(self, image, monkeypatch):
         monkeypatch.setattr("lensdeblend.superresolvers.super_weights.cards", lambda: [])
         with pytest.raises(ValueError, match="train some"):

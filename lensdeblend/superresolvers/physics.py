@@ -46,6 +46,8 @@ __all__ = ["Physics"]
 _RAYS, _FINER_RAYS = 2, 4
 _TERMS = 8
 _ARCHITECTURE = "super-lens"
+# From what a network says of an image that is unlike those it knows, the way is longer.
+_FAR_STEPS = 12
 CLUMPS = ("network", "fit")
 # Chi-square a pixel from which on a model is looked at for what it leaves.
 _PERHAPS_POOR = 1.02
@@ -61,9 +63,10 @@ class Physics(SuperResolver):
     ----------
     weights : str
         A name of ``lensdeblend weights``, or the path of a safetensors file; ``"auto"`` for those that were trained on
-        the image's pixels and PSF.
+        the image's pixels and PSF, or else on those nearest to them, with a flag.
     refine : int
-        Gauss-Newton steps on lens and source; 0 for the network alone.
+        Gauss-Newton steps on lens and source; 0 for the network alone. There are at least 12 where pixels or PSF are
+        others than those trained on.
     clumps : {"network", "fit"}
         What lies beside the smooth lens: what the network sees, or the most likely convergence on square cells
         (`lensdeblend.lensing.substructure`), for which lens and source start from the network's. A fit takes a second
@@ -118,7 +121,7 @@ class Physics(SuperResolver):
         TypeError
             For bands, and for a factor that is no number.
         ValueError
-            For a factor that is not from 1 to 5, and for an image that no weights are for.
+            For a factor that is not from 1 to 5, and where there are no weights.
         """
         result, = self.superresolve_batch([image], factor, rng)
         return result
@@ -134,9 +137,9 @@ class Physics(SuperResolver):
             if isinstance(image, Mapping):
                 raise TypeError("physics takes one image, not bands: give it one band, or choose method='forward'")
             pixels = FinePixels(image, factor)
-            view = NetworkView.of(image, known, named=self.weights != AUTO, method="physics")
+            view = NetworkView.of(image, known, named=self.weights != AUTO, method="physics", nearest=True)
             psf = None if image.psf is None else np.asarray(image.psf, dtype=float).tobytes()
-            key = (view.card.name, image.data.shape, pixels.scale, view.grid.offset, psf, str(image.unit))
+            key = (view.card.name, view.is_familiar, image.data.shape, pixels.scale, view.grid.offset, psf, str(image.unit))
             groups.setdefault(key, []).append(index)
             views.append((pixels, view))
         results: list[SuperResolution | None] = [None] * len(images)
@@ -162,8 +165,11 @@ class Physics(SuperResolver):
         start, center = (
             moved(told, middle) for told in (torch.cat([found.lens, found.source[:, 1:]], 1), network.center[None])
         )
+        steps = self.refine
+        if steps and not views[0][1].is_familiar:
+            steps = max(steps, _FAR_STEPS)
         fitted = rays.fitted(
-            data, weight, start, found.clumps, center=center[0], spread=network.spread, steps=self.refine
+            data, weight, start, found.clumps, center=center[0], spread=network.spread, steps=steps
         )
         if self.clumps == "fit":
             drawn = [

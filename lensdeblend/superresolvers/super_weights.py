@@ -53,20 +53,23 @@ class NetworkView:
     flags: tuple[str, ...]
 
     @classmethod
-    def of(cls, image: NDData, known: list[Card], *, named: bool, method: str) -> NetworkView:
+    def of(
+        cls, image: NDData, known: list[Card], *, named: bool, method: str, nearest: bool = False
+    ) -> NetworkView:
         """For the first of the weights of a method that were trained on such pixels and such a PSF; where they were
-        ``named``, for them in any case.
+        ``named``, for them in any case; where there are none and the ``nearest`` will do, for those.
 
         Raises
         ------
         ValueError
             Where there are none, with those that there are.
         """
-        for card in known:
-            view = cls._seen(image, card)
-            # Noise is nothing that other weights would be better at.
-            if named or not [flag for flag in view.flags if "times the noise" not in flag]:
+        views = [cls._seen(image, card) for card in known]
+        for view in views:
+            if named or view.is_familiar:
                 return view
+        if nearest and views:
+            return min(views, key=lambda view: view.distance)
         raise ValueError(_advice(image, known, method))
 
     @classmethod
@@ -74,6 +77,19 @@ class NetworkView:
         grid = NetworkGrid.for_image(image, card.domain["pixels"], tuple(card.domain["pixel_scale"]))
         stamp = Stamp.of(image, grid)
         return cls(card, grid, _whole(image, grid, stamp), tuple(outside(grid, stamp, card.domain)))
+
+    @property
+    def is_familiar(self) -> bool:
+        """Whether the weights were trained on such pixels and such a PSF; noise is nothing that others would be better
+        at."""
+        return not [flag for flag in self.flags if "times the noise" not in flag]
+
+    @property
+    def distance(self) -> float:
+        """How far pixel scale and PSF are, in factors, from those trained on."""
+        low, high = self.card.domain["pixel_scale"]
+        widths = max(self.stamp.psf_fwhm * self.grid.scale, 1e-3 * low), self.card.domain["psf_fwhm"][0] * low
+        return abs(np.log(self.grid.image_scale / np.sqrt(low * high))) + abs(np.log(widths[0] / widths[1]))
 
     @property
     def middle(self) -> tuple[float, float]:
