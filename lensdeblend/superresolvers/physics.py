@@ -137,7 +137,8 @@ class Physics(SuperResolver):
             if isinstance(image, Mapping):
                 raise TypeError("physics takes one image, not bands: give it one band, or choose method='forward'")
             pixels = FinePixels(image, factor)
-            view = NetworkView.of(image, known, named=self.weights != AUTO, method="physics", nearest=True)
+            named = self.weights != AUTO
+            view = NetworkView.of(image, known, named=named, method="physics", nearest=True)
             psf = None if image.psf is None else np.asarray(image.psf, dtype=float).tobytes()
             key = (view.card.name, view.is_familiar, image.data.shape, pixels.scale, view.grid.offset, psf, str(image.unit))
             groups.setdefault(key, []).append(index)

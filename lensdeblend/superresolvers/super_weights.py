@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -56,20 +57,24 @@ class NetworkView:
     def of(
         cls, image: NDData, known: list[Card], *, named: bool, method: str, nearest: bool = False
     ) -> NetworkView:
-        """For the first of the weights of a method that were trained on such pixels and such a PSF; where they were
-        ``named``, for them in any case; where there are none and the ``nearest`` will do, for those.
+        """For the weights of a method that were trained on such pixels and such a PSF; where they were ``named``, for
+        them in any case; where there are none and the ``nearest`` will do, for those.
 
         Raises
         ------
         ValueError
             Where there are none, with those that there are.
         """
-        views = [cls._seen(image, card) for card in known]
-        for view in views:
+        scale = pixel_scale(image).to_value("arcsec")
+        width = 0.0 if image.psf is None else scale * gaussian_width(image.psf)
+        first = None
+        for card in sorted(known, key=lambda card: _distance(card.domain, scale, width)):
+            view = cls._seen(image, card)
             if named or view.is_familiar:
                 return view
-        if nearest and views:
-            return min(views, key=lambda view: view.distance)
+            first = first or view
+        if nearest and first is not None:
+            return first
         raise ValueError(_advice(image, known, method))
 
     @classmethod
@@ -85,17 +90,17 @@ class NetworkView:
         return not [flag for flag in self.flags if "times the noise" not in flag]
 
     @property
-    def distance(self) -> float:
-        """How far pixel scale and PSF are, in factors, from those trained on."""
-        low, high = self.card.domain["pixel_scale"]
-        widths = max(self.stamp.psf_fwhm * self.grid.scale, 1e-3 * low), self.card.domain["psf_fwhm"][0] * low
-        return abs(np.log(self.grid.image_scale / np.sqrt(low * high))) + abs(np.log(widths[0] / widths[1]))
-
-    @property
     def middle(self) -> tuple[float, float]:
         """Of the network's frame (x, y), arcsec from the middle of the image."""
         x, y = self.grid.offset
         return x * self.grid.image_scale, y * self.grid.image_scale
+
+
+def _distance(domain: Mapping, scale: float, width: float) -> float:
+    """How far pixels and PSF, arcsec, are from those trained on, in factors."""
+    low, high = domain["pixel_scale"]
+    known = domain["psf_fwhm"][0] * low
+    return abs(np.log(scale / np.sqrt(low * high))) + abs(np.log(max(width, 1e-3 * low) / known))
 
 
 def _whole(image: NDData, grid: NetworkGrid, stamp: Stamp) -> Stamp:
