@@ -140,7 +140,8 @@ class Physics(SuperResolver):
             named = self.weights != AUTO
             view = NetworkView.of(image, known, named=named, method="physics", nearest=True)
             psf = None if image.psf is None else np.asarray(image.psf, dtype=float).tobytes()
-            key = (view.card.name, view.is_familiar, image.data.shape, pixels.scale, view.grid.offset, psf, str(image.unit))
+            unit = str(image.unit)
+            key = (view.card.name, view.is_familiar, image.data.shape, pixels.scale, view.grid.offset, psf, unit)
             groups.setdefault(key, []).append(index)
             views.append((pixels, view))
         results: list[SuperResolution | None] = [None] * len(images)
