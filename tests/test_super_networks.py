@@ -308,5 +308,6 @@ def test_trains_and_is_read_back(name, tmp_path, monkeypatch):
     with (tmp_path / "log.csv").open() as file:
         first, last = (float(row["loss"]) for row in csv.DictReader(file))
     assert last < first
+    assert ("classified" in card.metrics) == (name == "feature-gan-3")
     if name != "feature-gan-3":
         assert (tmp_path / "panels.png").read_bytes().startswith(b"\x89PNG")

@@ -119,6 +119,17 @@ class TestRadial:
         assert result.chi2 == pytest.approx(expected, rel=1e-6)
         assert result.flags == ("poor fit",) and result.meta["degrees_of_freedom"] == SIZE**2 - 2
 
+    def test_slope_and_offset_are_those_of_the_unmasked_pixels(self, image):
+        holes = CCDData(image.data.copy(), unit=image.unit, meta=dict(image.meta))
+        holes.uncertainty, holes.psf = VarianceUncertainty(image.uncertainty.array), image.psf
+        holes.mask = np.zeros(image.data.shape, bool)
+        holes.mask[:SIZE // 2, :SIZE // 2] = True
+        model = superresolve(holes, factor=2, method=PhysicsPaper(device="cpu")).image.data
+        model = model.reshape(SIZE, 2, SIZE, 2).sum((1, 3))[~holes.mask]
+        left = image.data[~holes.mask] - model
+        assert abs(left.mean()) < 1e-3 * left.std()
+        assert abs(np.corrcoef(left, model)[0, 1]) < 1e-3
+
     def test_sky_is_no_flux(self, image, result):
         """Scaled by minimum and maximum, an image is the same on a brighter sky; the data tell how bright that is."""
         bright = CCDData(image.data + 3.0, unit=image.unit, meta=dict(image.meta))
