@@ -192,6 +192,13 @@ def lensdeblend_superresolvers():
         reference="2020ApJ...893...15A",
     )
     yield Method(
+        name="srgan",
+        target="lensdeblend.superresolvers.srgan:Srgan",
+        summary="The published decoder behind a generator that was trained against three critics",
+        requires=("torch", "safetensors"),
+        reference="2016arXiv160904802L",
+    )
+    yield Method(
         name="rcan-supervised",
         target="lensdeblend.superresolvers.rcan_supervised:RcanSupervised",
         summary="A residual channel-attention network that has seen the finer truth, to hold the others against",
