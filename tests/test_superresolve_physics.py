@@ -237,7 +237,6 @@ class TestFlags:
         found = superresolve(seen(observation=other).image, factor=2, method=QUICK)
         assert_allclose(found.image.psf, FinePixels(seen(observation=other).image, 2).psf(), atol=1e-9)
 
-
     def test_the_nearest_weights_are_taken_where_none_fit(self, weights):
         other = replace(OBSERVATION, psf=GaussianPSF(0.4 * u.arcsec))
         found = superresolve(seen(observation=other).image, factor=2, method=Physics(device="cpu"))
