@@ -16,6 +16,7 @@ against the image at hand, lens and source are then moved by a few Gauss-Newton 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,9 +42,8 @@ from lensdeblend.superresolvers.super_weights import AUTO, NetworkView, candidat
 
 __all__ = ["Physics"]
 
-# Rays a side of a pixel of the data: of the image that is fitted, and of the finer one; without a fit, fewer are as
-# good as what the network tells.
-_RAYS, _FINER_RAYS = 2, 4
+# Rays a side of a pixel of the data, in the finer image as in that which is fitted.
+_RAYS = 2
 _TERMS = 8
 _ARCHITECTURE = "super-lens"
 # From what a network says of an image that is unlike those it knows, the way is longer.
@@ -161,8 +161,7 @@ class Physics(SuperResolver):
         network, card = super_weights(name, device, _ARCHITECTURE)
         found = network(as_seen([view.stamp for _, view in views], device))
         pixels, middle = views[0][0], views[0][1].middle
-        finer_rays = _FINER_RAYS if self.refine else _RAYS
-        rays = _Rays(pixels, network, card.domain, middle, device, finer_rays)
+        rays = _Rays(pixels, network, card.domain, middle, device)
         data, weight, units = _plain([pixels.image for pixels, _ in views], device)
         start, center = (
             moved(told, middle) for told in (torch.cat([found.lens, found.source[:, 1:]], 1), network.center[None])
@@ -191,7 +190,6 @@ class _Rays:
 
     def __init__(
         self, pixels: FinePixels, network: SuperLens, domain: Mapping, middle: tuple[float, float], device,
-        finer_rays: int,
     ):
         image = pixels.image
         self.pixels = pixels
@@ -213,7 +211,7 @@ class _Rays:
         )
         self.fine = FinerLens(
             image.data.shape, scale, finer, factor=pixels.factor,
-            supersampling=max(1, round(finer_rays / pixels.factor)), **options,
+            supersampling=math.ceil(_RAYS / pixels.factor), **options,
         )
 
     def fitted(self, data: Tensor, weight: Tensor, start: Tensor, clumps: Tensor, **options) -> FinerFit:
