@@ -265,6 +265,16 @@ class TestTask:
         assert not torch.equal(once.features(images), taught(2).features(images))
         assert not any(p.requires_grad for p in once.parameters())
 
+    def test_features_are_told_apart_whatever_their_size(self):
+        learned = task("superresolve-radial")(small("feature-gan-3"))
+        learned.begin(CPU)
+        batch, network = learned.draw(2, (1, 1), CPU, "train"), learned.network()[0].eval()
+        before = float(learned.loss(network, batch)[1]["features"].detach())
+        last = learned._classifier.layers[-2]
+        last.weight.data.mul_(10)
+        last.bias.data.mul_(10)
+        assert 0 < before == pytest.approx(float(learned.loss(network, batch)[1]["features"].detach()), rel=1e-4)
+
     def test_measures_are_those_of_the_flux(self):
         learned = task("superresolve-radial")(small("physics-paper-3"))
         batch = learned.draw(2, (1, 2), CPU, "test")

@@ -53,9 +53,9 @@ class SuperresolveRadial(DeepLenseTask):
     times smaller than the data's, as large, and two times larger; ``image``, that of the disc, lensed, from the data
     interpolated to pixels two times smaller; ``variation``, the total variation of the deflection (arcsec);
     ``adversarial``, that critics, one a scale, tell the lensed disc from the data, as sigmoid cross-entropy;
-    ``features``, the mean squared difference of both in the latent maps of a classifier that was trained first, on
-    images of low resolution, to tell the classes apart. Critics and classifier are no part of the weights. The truth is
-    no part of the losses: `measure` alone sees it.
+    ``features``, the squared difference of both in the latent maps of a classifier that was trained first, on images of
+    low resolution, to tell the classes apart, as a share of the data's own square. Critics and classifier are no part
+    of the weights. The truth is no part of the losses: `measure` alone sees it.
     """
 
     watched = ("chi2", False)
@@ -145,8 +145,8 @@ class SuperresolveRadial(DeepLenseTask):
             "variation": variation(found.polar).mean(),
         }
         if self._classifier is not None:
-            latent = (self._classifier.to(data.device).features(images) for images in (found.images[1], data))
-            parts["features"] = mse_loss(*latent)
+            drawn, true = (self._classifier.to(data.device).features(images) for images in (found.images[1], data))
+            parts["features"] = mse_loss(drawn, true) / true.square().mean()
         return {name: part for name, part in parts.items() if self.recipe.loss.get(name)}
 
     def _weighed(self, parts: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
