@@ -272,10 +272,11 @@ def test_superresolution_draws_the_maps_that_it_has():
     other = NDData(np.full((SIZE, SIZE), 4.0))
     result = SuperResolution(
         image=model, intrinsic=model, source=None, deflection=(component, other), convergence=None, parameters=None,
-        chi2=1.0,
+        chi2=1.0, substructure=other,
     )
     figure = result.plot()
     assert (drawn(panel(figure, "deflection")) == 5).all()
+    assert (drawn(panel(figure, "substructure")) == 4).all()
     assert not [axes for axes in figure.axes if axes.get_title() in ("source", "convergence", "magnification")]
 
 

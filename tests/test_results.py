@@ -127,7 +127,7 @@ def superresolution(kind=NDData, wcs=True):
     return SuperResolution(
         image=image(1, kind=kind, wcs=wcs), intrinsic=image(2, kind=kind, wcs=wcs), source=None,
         deflection=(bare(3, unit="arcsec"), bare(4, unit="arcsec")), convergence=bare(5), parameters=None, chi2=1.0,
-        flags=("poor fit", "no lens seen"), magnification=bare(6), meta=META,
+        flags=("poor fit", "no lens seen"), magnification=bare(6), substructure=bare(7), meta=META,
     )
 
 

@@ -18,7 +18,7 @@ from lensdeblend.interfaces import Reconstructor
 from lensdeblend.lensing.epl import epl_convergence, epl_convergence_jacobian
 from lensdeblend.reconstructors.forward import Forward as Fit
 from lensdeblend.results import Reconstruction, SuperResolution
-from lensdeblend.scenes import EPL, GaussianPSF, Observation, Scene, Sersic, Shear
+from lensdeblend.scenes import EPL, GaussianPSF, Observation, PointMass, Scene, Sersic, Shear
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.finer_psf import finer_psf
 from lensdeblend.superresolvers.forward import Forward
@@ -470,3 +470,68 @@ def test_an_unknown_reconstructor_is_refused(image):
 def test_a_bad_factor_is_refused_before_the_fit(image):
     with pytest.raises(ValueError, match="factor must be from 1 to 5"):
         Forward(Told(None)).superresolve(image, 6, np.random.default_rng(1))
+
+
+class TestSubstructure:
+    @pytest.fixture(scope="class")
+    def clumpy(self):
+        massive = PointMass(0.07 * u.arcsec, 0.75 * u.arcsec, 0.7 * u.arcsec)
+        scene = replace(SCENE, mass=[*SCENE.mass, massive], lens_light=[Sersic(20.0, 0.3 * u.arcsec, 1.5)])
+        image = lens_image(scene=scene)
+        smooth = reconstruct(image, method=replace(QUICK, lens_light=1), seed=1)
+        truth = simulate(scene, OBSERVATION.refined(2), seed=1).noiseless.data
+        return image, smooth, truth
+
+    def test_it_is_found_beside_lens_light(self, clumpy, tmp_path):
+        image, smooth, truth = clumpy
+        both = sharpened(image, 2, Told(smooth), substructure=True)
+        x, y = centres(both.substructure.data.shape, 0.05)
+        row, column = np.unravel_index(both.substructure.data.argmax(), truth.shape)
+        assert np.hypot(x[row, column] - 0.75, y[row, column] - 0.7) < 0.15
+        mass = both.substructure.data[np.hypot(x - 0.75, y - 0.7) < 0.35].sum() * 0.05**2 / np.pi
+        assert mass == pytest.approx(0.07**2, rel=0.4)
+        assert "poor fit" in smooth.flags and "poor fit" not in both.flags
+        assert both.meta["substructure_evidence"] > 30 and both.chi2 < 0.5 * smooth.chi2
+        plain = sharpened(image, 2, Told(smooth))
+
+        def rms(fine):
+            return np.sqrt(np.mean((fine.image.data - truth) ** 2))
+
+        assert rms(both) < 0.4 * rms(plain)
+        assert both.source.data.sum() == pytest.approx(float(both.parameters["source_flux"][0].value), rel=0.1)
+        assert both.parameters["theta_E_err"][0] > plain.parameters["theta_E_err"][0]
+        both.write(tmp_path / "both.fits")
+        read = SuperResolution.read(tmp_path / "both.fits")
+        assert_allclose(read.substructure.data, both.substructure.data)
+        assert_allclose(read.substructure.uncertainty.array, both.substructure.uncertainty.array)
+
+    def test_a_smooth_lens_has_none(self, image, found, result):
+        both = sharpened(image, 2, Told(found), substructure=True)
+        assert both.meta["substructure_evidence"] < 0
+        assert (np.abs(both.substructure.data) <= 3 * error(both.substructure)).all()
+        assert 0.005 < error(both.substructure).min() < error(both.substructure).max() < 0.07
+        assert np.abs(both.image.data - result.image.data).max() < 0.01 * result.image.data.max()
+        for ours, theirs in ((both.convergence, result.convergence), *zip(both.deflection, result.deflection)):
+            assert np.abs(ours.data - theirs.data).max() < 0.02 * np.abs(theirs.data).max()
+            assert np.median(error(ours)) > np.median(error(theirs))
+        assert_allclose(1 / both.magnification.data, 1 / result.magnification.data, atol=0.05)
+        assert both.chi2 == pytest.approx(found.chi2, abs=0.02)
+        assert both.flags == found.flags
+
+    def test_bands_are_refused(self, image):
+        with pytest.raises(ValueError, match="in one image, not in bands"):
+            superresolve({"g": image}, method=Forward(QUICK, substructure=True))
+
+    def test_a_source_of_pixels_is_refused(self, image, found):
+        columns = [name for name in found.parameters.colnames if not name.startswith("source")]
+        bare = replace(found, parameters=found.parameters[columns], covariance=found.covariance[:8, :8])
+        with pytest.raises(ValueError, match="choose the reconstructor 'forward'"):
+            sharpened(image, 2, Told(bare), substructure=True)
+
+    def test_no_errors_are_refused(self, image, found):
+        with pytest.raises(ValueError, match="within the errors of the lens"):
+            sharpened(image, 2, Told(replace(found, covariance=None)), substructure=True)
+
+    def test_the_option_is_checked(self):
+        with pytest.raises(ValueError, match="substructure must be True or False"):
+            Forward(substructure="yes")

@@ -15,7 +15,7 @@ from lensdeblend.lensing.imaging import LensImager
 from lensdeblend.networks import build
 from lensdeblend.networks.super_lens import SuperLens
 from lensdeblend.networks.weights import Card, save_weights
-from lensdeblend.scenes import SIE, GaussianPSF, Observation, Scene, Sersic, Shear
+from lensdeblend.scenes import SIE, GaussianPSF, Observation, PointMass, Scene, Sersic, Shear
 from lensdeblend.simulators.lenstronomy import deflection
 from lensdeblend.simulators.torch import Torch
 from lensdeblend.superresolvers.finer import FinePixels
@@ -149,13 +149,55 @@ def test_clumps_lie_where_the_network_sees_them(monkeypatch):
             return told
 
         monkeypatch.setattr(SuperLens, "forward", clumpy)
-        return superresolve(odd, factor=2, method=Physics(refine=0, device="cpu")).convergence.data
+        return superresolve(odd, factor=2, method=Physics(refine=0, device="cpu"))
 
-    clump = found(0.5) - found(0.0)
+    clumpy, smooth = found(0.5), found(0.0)
+    clump = clumpy.convergence.data - smooth.convergence.data
+    assert_allclose(clumpy.substructure.data - smooth.substructure.data, clump, atol=1e-6)
+    assert clumpy.substructure.uncertainty is None
     y, x = (np.indices(clump.shape) - np.array([[[47.5]], [[48.5]]])) * SCALE / 2
     # Cells of 0.2 arcsec about the middle of the network's frame, which is half a pixel to the right.
     assert np.average(x, weights=clump) == pytest.approx((20 - 11.5) * 0.2 + 0.05, abs=1e-3)
     assert np.average(y, weights=clump) == pytest.approx((3 - 11.5) * 0.2, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def fitted_clumps():
+    """A lens with a point mass, and one without."""
+    massive = PointMass(0.07 * u.arcsec, 0.8 * u.arcsec, 0.8 * u.arcsec)
+    scenes = [replace(scene(), mass=[*scene().mass, massive]), scene()]
+    images = [seen(one).image for one in scenes]
+    truths = [seen(one, OBSERVATION.refined(2)).noiseless.data for one in scenes]
+    return truths, superresolve(images, factor=2, method=replace(QUICK, clumps="fit"), seed=1)
+
+
+def test_fitted_clumps_are_where_the_mass_is(fitted_clumps):
+    (truth, _), (found, _) = fitted_clumps
+    y, x = (np.indices(truth.shape) - SIZE + 0.5) * SCALE / 2
+    row, column = np.unravel_index(found.substructure.data.argmax(), truth.shape)
+    assert np.hypot(x[row, column] - 0.8, y[row, column] - 0.8) < 0.25
+    near = np.hypot(x - 0.8, y - 0.8) < 0.4
+    total = found.substructure.data[near].sum() * (SCALE / 2) ** 2 / np.pi
+    assert total == pytest.approx(0.07**2, rel=0.4)
+    assert found.meta["substructure_evidence"] > 30
+    error = np.sqrt(found.substructure.uncertainty.array)
+    assert found.substructure.data[row, column] > 4 * error[row, column]
+    assert psnr(found.image.data / truth.max(), truth / truth.max(), data_range=1) > 43
+    assert found.chi2 == pytest.approx(1, abs=0.3)
+
+
+def test_a_smooth_lens_is_left_as_it_is(fitted_clumps):
+    (_, truth), (_, found) = fitted_clumps
+    assert found.meta["substructure_evidence"] < 0
+    assert (found.substructure.data == 0).all() and (found.substructure.uncertainty.array > 0).all()
+    assert psnr(found.image.data / truth.max(), truth / truth.max(), data_range=1) > 45
+    assert found.flags == () and found.chi2 == pytest.approx(1, abs=0.1)
+    shown = truth > 0.05 * truth.max()
+    pulls = ((found.image.data - truth) / np.sqrt(found.image.uncertainty.array))[shown]
+    assert np.sqrt(np.mean(pulls**2)) < 2
+    for name, value in {"theta_E": 1.12, "source_radius": 0.28, "source_flux": 40.0, "source_n": 1.05}.items():
+        found_value, error = (float(u.Quantity(found.parameters[key][0]).value) for key in (name, f"{name}_err"))
+        assert 0 < abs(found_value - value) < 4 * error, name
 
 
 def test_a_frame_that_is_moved_sees_the_same():
@@ -262,7 +304,7 @@ class TestRefusals:
             superresolve({"g": image}, method=QUICK)
 
     @pytest.mark.parametrize("options, said", [
-        ({"refine": -1}, "refine"), ({"batch": 0}, "batch"), ({"device": "tpu9"}, "device"),
+        ({"refine": -1}, "refine"), ({"clumps": "more"}, "network, fit"), ({"batch": 0}, "batch"), ({"device": "tpu9"}, "device"),
     ])
     def test_options(self, options, said):
         with pytest.raises(ValueError, match=said):

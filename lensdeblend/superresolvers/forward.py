@@ -85,11 +85,11 @@ class Forward(SuperResolver):
 
     Substructure is given 24 by 24 cells over twice the Einstein radius to each side, at most over the image, none
     smaller than a pixel, each with a convergence of 0 +- 0.05 before the data are seen; lens and profiles are held to
-    ten of their errors about the smooth fit. All that the result tells, ``chi2`` and "poor fit" among it, is then of
-    both together, other flags are those of the smooth fit. ``meta["substructure_evidence"]`` is the log of the
-    evidence with cells over that without: where it is negative, there are none, and the errors tell what could have
-    been missed. Variances are those of 128 draws from the covariance, good to 6%; where ``chi2`` is above 1 they are as
-    much larger.
+    three of their errors about the smooth fit, more where that is poor. All that the result tells, ``chi2`` and "poor
+    fit" among it, is then of both together, other flags are those of the smooth fit. ``meta["substructure_evidence"]``
+    is the log of the evidence with cells over that without: where it is negative, there are none, and the errors tell
+    what could have been missed. Variances are those of 128 draws from the covariance, good to 6%; where ``chi2`` is
+    above 1 they are as much larger. A mass that is no Gaussian about 0, as a single heavy one, makes them too small.
 
     References
     ----------

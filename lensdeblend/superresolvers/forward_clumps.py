@@ -22,9 +22,9 @@ __all__ = ["APART", "rebinned", "with_substructure"]
 
 # In sigma of a pixel of the data: from here on the fine image tells something else than the fit.
 APART = 1.0
-# In errors of the smooth fit: so loose that the data hardly count twice, so tight that the lens does not take up what
-# is substructure.
-_HELD = 10.0
+# In errors of the smooth fit, at least: so loose that the data hardly count twice. Where it is poor, as many as the
+# residuals are sigmas: looser still, slope and source would give way together, as a sheet of mass lets them.
+_HELD = 3.0
 _LEAST_SPREAD = 1e-6
 _SOURCE_POINTS = 4
 
@@ -51,8 +51,8 @@ def with_substructure(
             "reconstructor 'forward', or leave substructure out"
         )
     count = len(told.parameters)
-    errors = told.covariance.diagonal()[:count].sqrt() * max(1.0, found.chi2) ** 0.5
-    prior = LensPrior(told.parameters, (_HELD * errors).clamp_min(_LEAST_SPREAD), SPREAD)
+    spread = told.covariance.diagonal()[:count].sqrt() * max(_HELD, found.chi2**0.5)
+    prior = LensPrior(told.parameters, spread.clamp_min(_LEAST_SPREAD), SPREAD)
     sky = float(found.meta.get("sky", 0.0))
     clumpy = ClumpyLens.fitted(found.image, told.model, told.parameters, told.fluxes, prior, sky)
     kernel = pixels.psf()

@@ -82,7 +82,7 @@ def _check_images(result: SuperResolution, image: NDData, factor: float) -> None
 
 
 def _maps(result: SuperResolution) -> list[tuple[str, NDData]]:
-    maps = [(name, getattr(result, name)) for name in ("convergence", "magnification")]
+    maps = [(name, getattr(result, name)) for name in ("convergence", "magnification", "substructure")]
     if result.deflection is not None:
         require(len(result.deflection) == 2, f"deflection must be (x, y); got {len(result.deflection)} maps")
         maps += zip(("deflection in x", "deflection in y"), result.deflection)
