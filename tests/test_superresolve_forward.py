@@ -472,16 +472,17 @@ def test_a_bad_factor_is_refused_before_the_fit(image):
         Forward(Told(None)).superresolve(image, 6, np.random.default_rng(1))
 
 
-class TestSubstructure:
-    @pytest.fixture(scope="class")
-    def clumpy(self):
-        massive = PointMass(0.07 * u.arcsec, 0.75 * u.arcsec, 0.7 * u.arcsec)
-        scene = replace(SCENE, mass=[*SCENE.mass, massive], lens_light=[Sersic(20.0, 0.3 * u.arcsec, 1.5)])
-        image = lens_image(scene=scene)
-        smooth = reconstruct(image, method=replace(QUICK, lens_light=1), seed=1)
-        truth = simulate(scene, OBSERVATION.refined(2), seed=1).noiseless.data
-        return image, smooth, truth
+@pytest.fixture(scope="module")
+def clumpy():
+    massive = PointMass(0.07 * u.arcsec, 0.75 * u.arcsec, 0.7 * u.arcsec)
+    scene = replace(SCENE, mass=[*SCENE.mass, massive], lens_light=[Sersic(20.0, 0.3 * u.arcsec, 1.5)])
+    image = lens_image(scene=scene)
+    smooth = reconstruct(image, method=replace(QUICK, lens_light=1), seed=1)
+    truth = simulate(scene, OBSERVATION.refined(2), seed=1).noiseless.data
+    return image, smooth, truth
 
+
+class TestSubstructure:
     def test_it_is_found_beside_lens_light(self, clumpy, tmp_path):
         image, smooth, truth = clumpy
         both = sharpened(image, 2, Told(smooth), substructure=True)
@@ -514,7 +515,7 @@ class TestSubstructure:
         for ours, theirs in ((both.convergence, result.convergence), *zip(both.deflection, result.deflection)):
             assert np.abs(ours.data - theirs.data).max() < 0.02 * np.abs(theirs.data).max()
             assert np.median(error(ours)) > np.median(error(theirs))
-        assert_allclose(1 / both.magnification.data, 1 / result.magnification.data, atol=0.05)
+        assert_allclose(1 / both.magnification.data, 1 / result.magnification.data, rtol=5e-3, atol=0.05)
         assert both.chi2 == pytest.approx(found.chi2, abs=0.02)
         assert both.flags == found.flags
 

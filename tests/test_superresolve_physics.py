@@ -163,9 +163,10 @@ def test_clumps_lie_where_the_network_sees_them(monkeypatch):
 
 @pytest.fixture(scope="module")
 def fitted_clumps():
-    """A lens with a point mass, and one without."""
+    """A lens as the network tells of it with a point mass, and one without."""
     massive = PointMass(0.07 * u.arcsec, 0.8 * u.arcsec, 0.8 * u.arcsec)
-    scenes = [replace(scene(), mass=[*scene().mass, massive]), scene()]
+    lens = [SIE(1.1 * u.arcsec, 0.1, 0.0), Shear(0.05, 0.0)]
+    scenes = [replace(scene(), mass=mass) for mass in ([*lens, massive], lens)]
     images = [seen(one).image for one in scenes]
     truths = [seen(one, OBSERVATION.refined(2)).noiseless.data for one in scenes]
     return truths, superresolve(images, factor=2, method=replace(QUICK, clumps="fit"), seed=1)
@@ -189,15 +190,17 @@ def test_fitted_clumps_are_where_the_mass_is(fitted_clumps):
 def test_a_smooth_lens_is_left_as_it_is(fitted_clumps):
     (_, truth), (_, found) = fitted_clumps
     assert found.meta["substructure_evidence"] < 0
-    assert (found.substructure.data == 0).all() and (found.substructure.uncertainty.array > 0).all()
+    assert (found.substructure.data == 0).all()
+    # Cells of 0.18 arcsec cover twice the Einstein radius.
+    assert (found.substructure.uncertainty.array > 0)[8:-8, 8:-8].all()
     assert psnr(found.image.data / truth.max(), truth / truth.max(), data_range=1) > 45
     assert found.flags == () and found.chi2 == pytest.approx(1, abs=0.1)
     shown = truth > 0.05 * truth.max()
     pulls = ((found.image.data - truth) / np.sqrt(found.image.uncertainty.array))[shown]
     assert np.sqrt(np.mean(pulls**2)) < 2
-    for name, value in {"theta_E": 1.12, "source_radius": 0.28, "source_flux": 40.0, "source_n": 1.05}.items():
-        found_value, error = (float(u.Quantity(found.parameters[key][0]).value) for key in (name, f"{name}_err"))
-        assert 0 < abs(found_value - value) < 4 * error, name
+    for name, value in {"theta_E": 1.1, "source_radius": 0.28, "source_flux": 40.0, "source_n": 1.05}.items():
+        best, error = (float(u.Quantity(found.parameters[key][0]).value) for key in (name, f"{name}_err"))
+        assert 0 < abs(best - value) < 4 * error, name
 
 
 def test_a_frame_that_is_moved_sees_the_same():
@@ -304,7 +307,8 @@ class TestRefusals:
             superresolve({"g": image}, method=QUICK)
 
     @pytest.mark.parametrize("options, said", [
-        ({"refine": -1}, "refine"), ({"clumps": "more"}, "network, fit"), ({"batch": 0}, "batch"), ({"device": "tpu9"}, "device"),
+        ({"refine": -1}, "refine"), ({"clumps": "more"}, "network, fit"),
+        ({"batch": 0}, "batch"), ({"device": "tpu9"}, "device"),
     ])
     def test_options(self, options, said):
         with pytest.raises(ValueError, match=said):

@@ -90,10 +90,11 @@ class Physics(SuperResolver):
     from the last step (NaN for ``refine=0``), enlarged by the square root of ``chi2`` where that is above 1; images and
     maps have none. ``substructure`` is the convergence of the clumps.
 
-    With ``clumps="fit"`` lens and source move with the cells, the lens held to the population that the network has
-    learned. Where the evidence is for no substructure, ``meta["substructure_evidence"]`` (the log of its ratio) is
-    negative and there is none, with errors that tell what could have been missed. All is double precision, images and
-    maps have a variance, that of 128 draws of ``rng`` from the covariance, good to 6%, and enlarged as the parameters'.
+    With ``clumps="fit"`` lens and source move with the cells, the lens held to a tenth of the population's spread about
+    what the network has told of it. Where the evidence is for no substructure, ``meta["substructure_evidence"]`` (the
+    log of its ratio) is negative and there is none, with errors that tell what could have been missed. All is double
+    precision, images and maps have a variance, that of 128 draws of ``rng`` from the covariance, good to 6%, and
+    enlarged as the parameters'.
 
     Flags: ``"poor fit"`` where ``chi2`` is more than three standard deviations above 1, ``"no lens seen"`` where what
     was found is less than five times its noise, ``"out_of_domain: ..."`` where the image is unlike those trained on.
@@ -173,9 +174,11 @@ class Physics(SuperResolver):
             data, weight, start, found.clumps, center=center[0], spread=network.spread, steps=steps
         )
         if self.clumps == "fit":
+            # The steps have brought the lens closer to the image, and farther from the lens without its clumps.
+            around = torch.cat([start[:, :8], center[:, 8:].expand(len(start), -1)], 1)
             drawn = [
-                with_fitted_clumps(pixels, start, center[0], network.spread, rays.psf, rng, self.leftover)
-                for (pixels, _), start in zip(views, rays.found(fitted, units))
+                with_fitted_clumps(pixels, *each, network.spread, rays.psf, rng, self.leftover)
+                for (pixels, _), *each in zip(views, rays.found(fitted, units), around)
             ]
         else:
             drawn = rays.drawn(fitted, found.clumps, units, self.leftover)

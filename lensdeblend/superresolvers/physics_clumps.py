@@ -19,8 +19,8 @@ _LENS = 8
 # e2.
 _ORDER = [*range(_LENS), 12, 13, 8, 9, 10, 11]
 _LOGARITHMIC = slice(10, 12)
-# Of the population's spread: a lens that is free to move takes up what its clumps do to the arcs, and is wrong beside
-# them.
+# Of the population's spread, about what the network has told: a lens that is free to move takes up what its clumps do
+# to the arcs, and is wrong beside them.
 _HELD = 0.1
 
 
@@ -36,7 +36,8 @@ def with_fitted_clumps(
     start : tuple
         Lens and source (14,), flux, flux over noise.
     center, spread : Tensor
-        (14,), of the population.
+        (14,): about which lens and source are held, and by how much they differ from one image of the population to
+        another.
     psf : ndarray or None
         On the finer pixels.
     rng : numpy.random.Generator
