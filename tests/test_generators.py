@@ -173,24 +173,27 @@ class TestVaeFlow:
         wishes = {"magnitude": 21, "radius": 0.3 * ARC}
         testing.check_generator(VaeFlow(pixels=48, pixel_scale=0.06, measure=False, **options), conditions=wishes)
 
-    def test_galaxies_are_as_wished(self):
-        """Though none of them is a Sérsic profile."""
+    @pytest.mark.parametrize("weights, radius, index", [("galaxies", 0.05, 0.08), ("galaxies-map", 0.08, 0.16)])
+    def test_galaxies_are_as_wished(self, weights, radius, index):
+        """Though none of them is a Sérsic profile; which one fits a galaxy with arms is less sure."""
         wishes = COSMOS.draw(24, {"log_radius": np.linspace(-1.6, -0.9, 24)}, rng(4))
         wishes = {
             "magnitude": wishes["magnitude"], "radius": np.exp(wishes["log_radius"]) * ARC,
             "n": np.exp(wishes["log_n"]), "e1": wishes["e1"], "e2": wishes["e2"],
         }
-        made = generate(24, conditions=wishes, method=VaeFlow(pixels=96, pixel_scale=0.05), seed=2)
+        options = {"pixels": 96, "pixel_scale": 0.05, "psf": GaussianPSF(0.14 * ARC)}
+        made = generate(24, conditions=wishes, method=VaeFlow(weights=weights, **options), seed=2)
         table = made.catalog
-        for name, close in (("radius", 0.05), ("n", 0.05), ("e1", 0.02), ("e2", 0.02)):
+        for name, close in (("radius", radius), ("n", index), ("e1", 0.02), ("e2", 0.02)):
             wished, found = (u.Quantity(table[column]).value for column in (name, f"{name}_measured"))
             off = found - wished if name in ("e1", "e2") else found / wished - 1
             assert np.isfinite(off).sum() >= 22
             assert np.sqrt(np.nanmean(off**2)) < close, name
+            assert np.nanmedian(np.abs(off)) < 0.05, name
         whole = table["flags"] == ""
         held = (table["flux_measured"] / table["flux"]).value[whole]
         assert whole.sum() > 15 and np.all(held < 1.01) and np.median(held) > 0.95
-        profiles = generate(24, conditions=wishes, method=Sersic(pixels=96, pixel_scale=0.05, measure=False), seed=2)
+        profiles = generate(24, conditions=wishes, method=Sersic(measure=False, **options), seed=2)
         off = [
             np.abs(one.data - other.data).sum() / other.data.sum()
             for one, other in zip(made.images, profiles.images)

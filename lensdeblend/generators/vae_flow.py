@@ -3,7 +3,8 @@
 What is wished or drawn from the population gives the Sérsic profile. A normalising flow, told the index, the
 ellipticity and the colours, turns white noise into a latent vector, and the decoder that into the departure by which
 the profile is multiplied (`lensdeblend.lensing.standard_light`). What of it another profile would take up is taken off
-(`lensdeblend.lensing.closest_profile`): flux, size and shape are as wished, arms, bars and knots the network's. This is
+(`lensdeblend.lensing.closest_profile`): flux, size and shape are as wished where they are measured through a PSF, arms,
+bars and knots the network's. This is
 the auto-encoder and flow of Lanusse et al. 2021 (2021MNRAS.504.5543L), in a frame where it need not learn how large,
 bright or elongated galaxies are.
 """

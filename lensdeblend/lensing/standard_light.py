@@ -33,7 +33,7 @@ _MIDDLE, _DIVIDED = 2, 6
 # Of the side of a cell: how near to a cusp the point may come that stands for it.
 _SOFT = 0.2
 # Rings and angles of the integral over a departure.
-_INNERMOST, _RINGS, _ANGLES = 0.05, 20, 16
+_INNERMOST, _RINGS, _ANGLES = 0.05, 32, 24
 
 
 @dataclass(frozen=True)
