@@ -293,6 +293,19 @@ def test_superresolution_of_bands_draws_the_lens_once_and_its_flags():
     assert figure.get_suptitle().endswith("flags: poor fit")
 
 
+def test_many_flags_stay_within_the_figure():
+    _, model = make_image()
+    flags = tuple(f"out_of_domain: property {number} is 0.168 arcsec, trained on 0.08 to 0.08" for number in range(4))
+    figure = SuperResolution(
+        image=model, intrinsic=model, source=None, deflection=None, convergence=None, parameters=None, chi2=1.0,
+        flags=flags,
+    ).plot()
+    figure.draw_without_rendering()
+    box = figure._suptitle.get_window_extent()
+    assert all(flag in " ".join(figure.get_suptitle().split()) for flag in flags)
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
+
+
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
 def test_file_is_written_whole(tmp_path, suffix):
     path = tmp_path / f"lens.{suffix}"

@@ -11,7 +11,7 @@ from astropy.table import QTable
 
 from lensdeblend.results import panels
 from lensdeblend.results.panels import Frame
-from lensdeblend.results.parameter_titles import reconstruction_title
+from lensdeblend.results.titles import flag_lines, reconstruction_title
 from lensdeblend.results.records import (
     BandedImage,
     Deblending,
@@ -40,10 +40,9 @@ def _(result: Reconstruction):
     bands = list(_bands(result.model))
     panels_a_band = 4 + 2 * (result.lens_light is not None) if result.image is not None else 3
     wide = panels_a_band == 6 and len(bands) == 1
-    title = reconstruction_title(result)
-    figure, axes = panels.blank_figure(
-        2 if wide else len(bands), 3 if wide else panels_a_band, title_lines=title.count("\n") + 1
-    )
+    rows, columns = (2, 3) if wide else (len(bands), panels_a_band)
+    title = reconstruction_title(result, columns)
+    figure, axes = panels.blank_figure(rows, columns, title_lines=title.count("\n") + 1)
     axes = axes.reshape(len(bands), panels_a_band)
     for row, band in zip(axes, bands):
         _draw_reconstruction(row, result, band)
@@ -221,12 +220,9 @@ def _(result: SuperResolution):
         result.magnification,
     )
     n_panels = 1 + sum(part is not None for part in optional)
-    title = rf"$\chi^2_\nu = {result.chi2:.3f}$"
-    if result.flags:
-        title += "\nflags: " + ", ".join(result.flags)
-    figure, axes = panels.blank_figure(
-        *_rows_and_columns(len(bands), n_panels), title_lines=title.count("\n") + 1
-    )
+    rows, columns = _rows_and_columns(len(bands), n_panels)
+    title = "\n".join([rf"$\chi^2_\nu = {result.chi2:.3f}$", *flag_lines(result.flags, columns)])
+    figure, axes = panels.blank_figure(rows, columns, title_lines=title.count("\n") + 1)
     for row, band in zip(_split(axes, len(bands)), bands):
         pick = _picker(band)
         image = pick(result.image)

@@ -1,6 +1,9 @@
-"""What a fit of a lens found, in words above its figure."""
+"""Words above figures: what a fit of a lens found, and flags."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
 
 import astropy.units as u
 import numpy as np
@@ -9,7 +12,9 @@ from astropy.table import QTable
 from lensdeblend.results import panels
 from lensdeblend.results.records import Reconstruction
 
-__all__ = ["reconstruction_title"]
+__all__ = ["flag_lines", "reconstruction_title"]
+
+_LETTERS_A_PANEL = 42
 
 _SYMBOLS = {
     "theta_E": (r"\theta_{\rm E}", '"'),
@@ -25,15 +30,18 @@ _FIRST_LINE = ("theta_E", "gamma", "e1", "e2")
 _SECOND_LINE = ("center_x", "center_y", "gamma1", "gamma2")
 
 
-def reconstruction_title(result: Reconstruction) -> str:
-    """The lens with its errors, in two lines, and a line of flags."""
+def reconstruction_title(result: Reconstruction, columns: int) -> str:
+    """The lens with its errors, in two lines, and lines of flags, as wide as so many panels."""
     lines = [
         ",   ".join(_parameter(result.parameters, name) for name in names if name in result.parameters.colnames)
         for names in (_FIRST_LINE, _SECOND_LINE)
     ]
-    if result.flags:
-        lines.append("flags: " + ", ".join(result.flags))
-    return "\n".join(line for line in lines if line)
+    return "\n".join([*(line for line in lines if line), *flag_lines(result.flags, columns)])
+
+
+def flag_lines(flags: Sequence[str], columns: int) -> list[str]:
+    """As wide as so many panels."""
+    return wrap("flags: " + ", ".join(flags), _LETTERS_A_PANEL * columns) if flags else []
 
 
 def _parameter(parameters: QTable, name: str) -> str:
