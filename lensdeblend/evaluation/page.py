@@ -26,7 +26,8 @@ figure img { max-width: 100%; }
 
 
 def page(
-    title: str, notes: Sequence[str], tables: Mapping[str, Table], drawn: Sequence[tuple[str, bytes]] | None
+    title: str, notes: Sequence[str], tables: Mapping[str, Table], drawn: Sequence[tuple[str, bytes]] | None, *,
+    pictured: str = "Best, median and worst",
 ) -> str:
     """Return the page.
 
@@ -38,6 +39,8 @@ def page(
         By heading.
     drawn : sequence of (str, bytes) or None
         Captions with their PNG; None where no pictures were wanted.
+    pictured : str
+        Their heading.
     """
     parts = [
         "<!DOCTYPE html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
@@ -48,7 +51,7 @@ def page(
     for name, table in tables.items():
         parts += [f"<h2>{escape(name)}</h2>", *_table(table)]
     if drawn is not None:
-        parts += ["<h2>Best, median and worst</h2>", *_figures(drawn)]
+        parts += [f"<h2>{escape(pictured)}</h2>", *_figures(drawn)]
     return "\n".join([*parts, "</body>", "</html>", ""])
 
 

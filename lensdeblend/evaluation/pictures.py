@@ -10,7 +10,7 @@ from astropy.nddata import NDData
 from lensdeblend.evaluation.report import Case
 from lensdeblend.results import panels
 
-__all__ = ["draw_case", "draw_finer_case", "draw_mosaics"]
+__all__ = ["draw_case", "draw_finer_case", "draw_mosaics", "draw_roc"]
 
 _DOTS_PER_INCH = 90
 _COLUMNS = 8
@@ -80,6 +80,29 @@ def draw_mosaics(case: Case) -> bytes:
         panel.imshow(_mosaic(images), origin="lower", interpolation="nearest")
         panel.set_title(name, fontsize="small")
         panel.set_axis_off()
+    return _png(figure)
+
+
+def draw_roc(case: Case) -> bytes:
+    """Draw ROC curves, arrays (points, 2) by "class, method", a panel a class, as a PNG.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
+    kinds = list(dict.fromkeys(name.partition(", ")[0] for name in case.pictures))
+    figure, axes = panels.blank_figure(1, len(kinds))
+    for panel, kind in zip(axes[0], kinds):
+        for name, points in case.pictures.items():
+            own, _, label = name.partition(", ")
+            if own == kind:
+                panel.plot(*points.T, label=label, linewidth=1.2)
+        panel.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=":")
+        panel.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        panel.set(xlabel="false positive rate", ylabel="true positive rate")
+        panel.set_title(f"{kind} against the others", fontsize="medium")
+    axes[0, -1].legend(fontsize="small", loc="lower right")
     return _png(figure)
 
 

@@ -13,7 +13,7 @@ _FORMATS = {
     "footprint_ssim": ".4f", "flux_bias": "+.4f", "flux_scatter": ".4f", "e_scatter": ".4f", "image_e": ".4f",
     "pull": ".2f", "recall": ".1%", "precision": ".1%", "noisy_mse": ".2e", "noisy_psnr": ".2f", "noisy_ssim": ".4f",
     "deflection": ".2%", "footprint_deflection": ".2%", "mass_bias": "+.2%", "mass_rmse": ".2%", "convergence": ".3g",
-    "images_per": ".3g",
+    "images_per": ".3g", "auc": ".4f", "gain_error": ".4f", "gain": "+.4f", "accuracy": ".1%",
 }
 
 

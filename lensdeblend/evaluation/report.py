@@ -15,7 +15,10 @@ from lensdeblend.evaluation.page import page
 from lensdeblend.evaluation.readable import aligned
 from lensdeblend.io.atomic import replacing
 
-__all__ = ["Case", "DeblendingReport", "GenerationReport", "ReconstructionReport", "Report", "SuperResolutionReport"]
+__all__ = [
+    "Case", "DeblendingReport", "DownstreamReport", "GenerationReport", "ReconstructionReport", "Report",
+    "SuperResolutionReport",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,8 @@ class Report:
     detailed: ClassVar[tuple[str, ...]] = ()
     #: What a case shows.
     caption: ClassVar[str] = "image {index}, footprint PSNR {psnr:.2f} dB"
+    #: Heading of the pictures.
+    pictured: ClassVar[str] = "Best, median and worst"
 
     title: str
     notes: tuple[str, ...]
@@ -97,7 +102,7 @@ class Report:
         if pictures:
             drawn = [(self._caption(case), self._drawn(case)) for case in self.cases]
         tables = {heading: self.summaries[name] for name, heading in self.headings.items()}
-        return page(self.title, self.notes, tables, drawn)
+        return page(self.title, self.notes, tables, drawn, pictured=self.pictured)
 
     def _drawn(self, case: Case) -> bytes:
         from lensdeblend.evaluation.pictures import draw_case
@@ -236,3 +241,26 @@ class SuperResolutionReport(Report):
         which = f"model {lens['model']}, class {lens['class']}"
         told = self.caption.format(index=case.index, which=which, psnr=case.footprint_psnr)
         return f"{case.method}, {case.rank}: {told}"
+
+
+class DownstreamReport(Report):
+    """Classes of substructure told apart on images and on what superresolvers make of them.
+
+    ``summaries`` has ``areas``, a row a method, model and class, ``accuracy``, a row a method and model with how many
+    images of each class were taken for each, ``failures`` and ``methods``; ``details`` has ``curves``, the ROC curves.
+    The cases are these as pictures, one a model.
+    """
+
+    headings = {
+        "areas": "Area under the ROC curve", "accuracy": "Accuracy", "failures": "Failures", "methods": "Methods",
+    }
+    detailed = ("curves",)
+    pictured = "ROC curves"
+
+    def _drawn(self, case: Case) -> bytes:
+        from lensdeblend.evaluation.pictures import draw_roc
+
+        return draw_roc(case)
+
+    def _caption(self, case: Case) -> str:
+        return f"model {case.rank}" if case.rank else "each class against the others"

@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lensdeblend.lensing.threads import single_thread
 
-__all__ = ["area_under_curve", "two_sample_auc"]
+__all__ = ["area_under_curve", "turned", "two_sample_auc"]
 
 _WIDTHS = (16, 32, 48)
 _ROUNDS, _BATCH, _RATE = 24, 64, 3e-3
@@ -96,7 +96,7 @@ def _learned(images: Tensor, truth: Tensor) -> nn.Module:
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
     for _ in range(_ROUNDS):
         for some in torch.randperm(len(images)).split(_BATCH):
-            shown = _turned(images[some], int(torch.randint(8, ())))
+            shown = turned(images[some], int(torch.randint(8, ())))
             # Batch normalisation needs two.
             if len(some) > 1:
                 optimizer.zero_grad()
@@ -106,10 +106,11 @@ def _learned(images: Tensor, truth: Tensor) -> nn.Module:
     return network.eval()
 
 
-def _turned(images: Tensor, which: int) -> Tensor:
+def turned(images: Tensor, which: int) -> Tensor:
+    """Images (..., n, n) in one of their eight orientations."""
     images = images.flip(-1) if which >= 4 else images
     return torch.rot90(images, which % 4, (-2, -1))
 
 
 def _mean_over_orientations(network: nn.Module, images: Tensor) -> Tensor:
-    return torch.stack([network(_turned(images, which)) for which in range(8)]).mean(0)
+    return torch.stack([network(turned(images, which)) for which in range(8)]).mean(0)
