@@ -16,10 +16,10 @@ from lensdeblend.evaluation.downstream import LOW
 from lensdeblend.evaluation.downstream_features import of_finer, of_image
 from lensdeblend.evaluation.downstream_images import DeepLenseImages, downstream_sets
 from lensdeblend.evaluation.downstream_summaries import areas, roc
+from lensdeblend.evaluation.judging import LENS_UNITS
 from lensdeblend.images import on_grid
 from lensdeblend.interfaces import SuperResolver
 from lensdeblend.lensing.finer_images import FinerLens
-from lensdeblend.lensing.parametric import LENS_NAMES
 from lensdeblend.results import SuperResolution
 from lensdeblend.scenes.populations.deeplense import CLASSES
 
@@ -185,7 +185,7 @@ def test_what_the_network_is_shown_of_a_result():
     result = SuperResolution(
         image=on_grid(image, finer, pixel_scale=0.04 * u.arcsec), intrinsic=None, source=None, deflection=None,
         convergence=on_grid(image, smooth + more, pixel_scale=0.04 * u.arcsec, unit=u.dimensionless_unscaled),
-        parameters=QTable({name: [value] for name, value in zip(LENS_NAMES, lens)}), chi2=1.0,
+        parameters=QTable({name: [value] * unit for (name, unit), value in zip(LENS_UNITS.items(), lens)}), chi2=1.0,
     )
     with_result, without = of_finer([image, image], [result, None], 2)
     light, compressed, detail, left, mass = with_result.coarse

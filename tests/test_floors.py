@@ -23,7 +23,10 @@ ROOMS = {room: (floor, place) for floor, rooms in enumerate(FLOORS) for place, r
 
 METHODS = set(FLOORS[2])
 HEAVY = {
-    "torch": {"lensing", "networks", "training", "evaluation/cramer_rao.py", "evaluation/two_sample.py", *METHODS},
+    "torch": {
+        "lensing", "networks", "training", "evaluation/classifier.py", "evaluation/cramer_rao.py",
+        "evaluation/two_sample.py", *METHODS,
+    },
     "zuko": {"networks", "training", *METHODS},
     "lenstronomy": METHODS,
     "galsim": METHODS,

@@ -8,7 +8,6 @@ import numpy as np
 from astropy.nddata import NDData
 from astropy.table import Table, vstack
 
-from lensdeblend.evaluation.classifier import class_probabilities
 from lensdeblend.evaluation.downstream_features import Shown, check_finer, of_finer, of_image
 from lensdeblend.evaluation.downstream_images import Draw, downstream_sets
 from lensdeblend.evaluation.downstream_summaries import accuracies, areas, curves, table_of
@@ -98,6 +97,8 @@ def evaluate_downstream(
     (low resolution)   cdm     12
     """
     from tqdm import tqdm
+
+    from lensdeblend.evaluation.classifier import class_probabilities
 
     check_count(n, seed)
     for name, value in (("learned", learned), ("batch", batch), ("networks", networks)):

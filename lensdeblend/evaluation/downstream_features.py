@@ -14,13 +14,11 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
-import torch
 from astropy.nddata import NDData, VarianceUncertainty
 from scipy.ndimage import gaussian_filter
 
+from lensdeblend.evaluation.judging import LENS_UNITS
 from lensdeblend.images import pixel_scale
-from lensdeblend.lensing.finer_images import FinerLens
-from lensdeblend.lensing.parametric import LENS_NAMES
 from lensdeblend.results import SuperResolution
 
 __all__ = ["Shown", "check_finer", "of_finer", "of_image"]
@@ -86,16 +84,22 @@ def _of_one(image: NDData, result: SuperResolution | None, factor: int, smooth: 
 
 def _smooth_convergence(results: Sequence[SuperResolution | None]) -> list[np.ndarray | None]:
     """On the finer pixels, of those that tell a convergence and a lens."""
+    import torch
+
+    from lensdeblend.lensing.finer_images import FinerLens
+
     told = [
         index for index, result in enumerate(results)
         if result is not None and result.convergence is not None and result.parameters is not None
-        and all(name in result.parameters.colnames for name in LENS_NAMES)
+        and all(name in result.parameters.colnames for name in LENS_UNITS)
     ]
     maps: list[np.ndarray | None] = [None] * len(results)
     if told:
         first = results[told[0]].convergence
         lenses = torch.tensor([
-            [float(u.Quantity(results[index].parameters[name][0]).value) for name in LENS_NAMES] for index in told
+            [
+                u.Quantity(results[index].parameters[name][0]).to_value(unit) for name, unit in LENS_UNITS.items()
+            ] for index in told
         ], dtype=torch.float64)
         with torch.no_grad():
             lens = FinerLens(first.data.shape, pixel_scale(first).to_value(u.arcsec), supersampling=1)

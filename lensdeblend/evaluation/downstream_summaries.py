@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
-from lensdeblend.evaluation.two_sample import area_under_curve
-
 __all__ = ["accuracies", "areas", "curves", "roc", "table_of"]
 
 _DRAWS = 400
@@ -101,6 +99,8 @@ def table_of(rows: Sequence[Mapping[str, Any]], model: str) -> Table:
 def _area(scores: np.ndarray, positive: np.ndarray) -> float:
     if positive.all() or not positive.any():
         return np.nan
+    from lensdeblend.evaluation.two_sample import area_under_curve
+
     return area_under_curve(scores, positive)[0]
 
 
