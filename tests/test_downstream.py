@@ -10,7 +10,7 @@ from astropy.nddata import NDData, VarianceUncertainty
 from astropy.table import QTable, Table
 
 from lensdeblend.cli import main
-from lensdeblend.evaluation import evaluate_downstream
+from lensdeblend.evaluation import evaluate_downstream, pair_set
 from lensdeblend.evaluation.classifier import class_probabilities
 from lensdeblend.evaluation.downstream import LOW
 from lensdeblend.evaluation.downstream_features import of_finer, of_image
@@ -229,6 +229,11 @@ def test_names_of_sets():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_downstream("interpolation", "deeplense-3", 3, progress=False, **options)
+
+
+def test_a_set_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="PairSet"):
+        evaluate_downstream("interpolation", pair_set("deeplense-3"), 3, progress=False)
 
 
 def test_labels_of_the_report_are_taken():

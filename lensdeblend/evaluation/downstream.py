@@ -76,7 +76,7 @@ def evaluate_downstream(
         For an unknown set or method, two methods of one label, a factor that is no whole number of 1 to 5, and counts
         that are not positive.
     TypeError
-        For a method that is no superresolver.
+        For a method that is no superresolver, and a set that is neither named nor drawn.
 
     Notes
     -----
@@ -108,6 +108,8 @@ def evaluate_downstream(
         raise ValueError(f"factor must be a whole number of 1 to {_MOST}; got {factor!r}")
     if not 0 < noise < np.inf:
         raise ValueError(f"noise must be positive: 1 for the instrument's own, 2 for twice that; got {noise}")
+    if not (callable(test_set) or isinstance(test_set, str)):
+        raise TypeError(f"test_set must be the name of a set, or what draws images; got {type(test_set).__name__}")
     models = {"": test_set} if callable(test_set) else downstream_sets(test_set, noise)
     resolved = labelled("superresolver", SuperResolver, methods)
     if LOW in resolved:
