@@ -11,7 +11,6 @@ from astropy.table import QTable
 
 from lensdeblend.results import panels
 from lensdeblend.results.panels import Frame
-from lensdeblend.results.titles import flag_lines, reconstruction_title
 from lensdeblend.results.records import (
     BandedImage,
     Deblending,
@@ -20,6 +19,7 @@ from lensdeblend.results.records import (
     Simulation,
     SuperResolution,
 )
+from lensdeblend.results.titles import flag_lines, reconstruction_title
 
 __all__ = ["draw"]
 
