@@ -340,15 +340,13 @@ def one_lens(args, output: Report) -> None:
     ))
     output.say(f"  the finer image, gathered, is at most {result.meta['rebinned']:.2f} sigma from the model")
     output.say(f"  flags: {', '.join(result.flags)}")
-    network = told_by_network(image, fit, args.seed, output)
+    stamp, told = told_by_network(image, fit, args.seed, output)
     if args.pictures is not None:
         drawn = {"forward": draw_lens(image, fit.model, fit.residual, result)}
-        if network is not None:
-            stamp, told = network
-            model = like(stamp, FinePixels(stamp, 2).gathered(told.image.data))
-            sigma = np.sqrt(stamp.uncertainty.represent_as(VarianceUncertainty).array)
-            left = like(stamp, (stamp.data - model.data) / sigma, mask=stamp.mask, unit=u.dimensionless_unscaled)
-            drawn["physics"] = draw_lens(stamp, model, left, told)
+        model = like(stamp, FinePixels(stamp, 2).gathered(told.image.data))
+        sigma = np.sqrt(stamp.uncertainty.represent_as(VarianceUncertainty).array)
+        left = like(stamp, (stamp.data - model.data) / sigma, mask=stamp.mask, unit=u.dimensionless_unscaled)
+        drawn["physics"] = draw_lens(stamp, model, left, told)
         for name, figure in drawn.items():
             figure.savefig(args.pictures / f"lens_{name}.png", dpi=90)
 
@@ -367,20 +365,14 @@ def told_by_network(image: NDData, fit: Reconstruction, seed: int, output: Repor
     output.say()
     output.say("physics, factor 2, on 64 pixels a side about the fitted lens, its light and the sky taken off, all "
                "that the fit did not look at masked")
-    told = None
-    for method in (Physics(), Physics(weights="physics-2")):
-        try:
-            told = superresolve(stamp, method=method, seed=seed)
-        except ValueError as error:
-            output.say(f"  weights {method.weights}: refused: {str(error).partition(';')[0]}")
-            continue
-        row = told.parameters[0]
-        output.say(
-            f"  weights {told.meta['weights']}: reduced chi-square {told.chi2:.3f}, "
-            + ", ".join(f"{n} {u.Quantity(row[n]).value:+.3f}" for n in ("theta_E", "e1", "e2", "gamma1", "gamma2"))
-        )
-        output.say(f"    flags: {', '.join(told.flags) or 'none'}")
-    return None if told is None else (stamp, told)
+    told = superresolve(stamp, method=Physics(leftover=False), seed=seed)
+    row = told.parameters[0]
+    output.say(
+        f"  weights {told.meta['weights']}: reduced chi-square {told.chi2:.3f}, "
+        + ", ".join(f"{n} {u.Quantity(row[n]).value:+.3f}" for n in ("theta_E", "e1", "e2", "gamma1", "gamma2"))
+    )
+    output.say(f"    flags: {', '.join(told.flags) or 'none'}")
+    return stamp, told
 
 
 def draw_lens(image: NDData, model: NDData, residual: NDData, result):
