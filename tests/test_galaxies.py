@@ -208,6 +208,11 @@ class TestNetwork:
 
 
 class TestTask:
+    @pytest.fixture(autouse=True)
+    def fewer_galaxies(self, monkeypatch):
+        """To learn from: to make 1,500 takes longer than all else here."""
+        monkeypatch.setitem(galaxy_library._MADE, "train", 150)
+
     def recipe(self, **changes):
         made = read_recipe("galaxies-colour").within("cpu").changed({
             "network": {"options": OPTIONS}, "data": {"sources": {"real": None, "parametric": 1.0, "procedural": 1.0}},

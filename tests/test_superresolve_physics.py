@@ -307,7 +307,7 @@ class TestRefusals:
             superresolve({"g": image}, method=QUICK)
 
     @pytest.mark.parametrize("options, said", [
-        ({"refine": -1}, "refine"), ({"clumps": "more"}, "network, fit"),
+        ({"refine": -1}, "refine"), ({"clumps": "more"}, "'network', 'fit'"),
         ({"batch": 0}, "batch"), ({"device": "tpu9"}, "device"),
     ])
     def test_options(self, options, said):
