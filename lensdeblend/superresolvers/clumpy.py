@@ -18,6 +18,7 @@ from lensdeblend.lensing.subdivision import PixelGrid
 from lensdeblend.lensing.substructure import LensPrior, SeenLens, SubstructureFit, most_likely_substructure
 from lensdeblend.reconstructors.frame import Frame
 from lensdeblend.superresolvers.finer import FinePixels
+from lensdeblend.superresolvers.poor_fit import is_poor
 from lensdeblend.superresolvers.rendering import fine_layers, finest_flux
 
 __all__ = ["CELLS", "SPREAD", "ClumpyLens", "ClumpyMaps"]
@@ -69,7 +70,7 @@ class ClumpyLens:
     @property
     def is_poor(self) -> bool:
         """Whether `reduced_chi2` is more than three standard deviations above 1."""
-        return bool(self.reduced_chi2 > 1 + 3 * np.sqrt(2 / max(self.fit.freedom, 1.0)))
+        return is_poor(self.reduced_chi2, max(self.fit.freedom, 1.0))
 
     def seen(self, image: NDData) -> np.ndarray:
         """On the pixels of an image, through its PSF and without sky."""

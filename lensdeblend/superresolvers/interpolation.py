@@ -19,12 +19,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from astropy.nddata import NDData
 
 from lensdeblend.interfaces import Image, SuperResolver
 from lensdeblend.options import check_choice
 from lensdeblend.results import SuperResolution
-from lensdeblend.superresolvers.filling import filled
+from lensdeblend.superresolvers.filling import filled, known
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.kernels import KERNELS, interpolated
 
@@ -87,7 +86,7 @@ class Interpolation(SuperResolver):
         bands = image if isinstance(image, Mapping) else {None: image}
         fine, squares, counts = {}, [], {}
         for band, one in bands.items():
-            pixels, mask = FinePixels(one, factor), _masked(one)
+            pixels, mask = FinePixels(one, factor), ~known(one)
             data = interpolated(filled(np.asarray(one.data, dtype=float), mask), pixels, self.kernel)
             fine[band], counts[band] = pixels.dressed(data), int(mask.sum())
             left = (one.data - pixels.gathered(data)) / np.sqrt(one.uncertainty.array)
@@ -98,8 +97,3 @@ class Interpolation(SuperResolver):
             parameters=None, chi2=float(np.mean(np.concatenate(squares))),
             meta={"filled": counts if banded else counts[None]},
         )
-
-
-def _masked(image: NDData) -> np.ndarray:
-    good = np.isfinite(image.data)
-    return ~good if image.mask is None else ~good | image.mask

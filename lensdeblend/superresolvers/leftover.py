@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from lensdeblend.superresolvers.filling import known
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.kernels import interpolated
 
@@ -25,9 +26,7 @@ _CHANCE = 5.0
 def left_by(model: np.ndarray, pixels: FinePixels) -> np.ndarray:
     """Of the data ``pixels.image``, by a model on their pixels (ny, nx): flux per finer pixel."""
     image = pixels.image
-    used = np.isfinite(image.data) & np.isfinite(image.uncertainty.array) & (image.uncertainty.array > 0)
-    if image.mask is not None:
-        used &= ~image.mask
+    used = known(image) & np.isfinite(image.uncertainty.array) & (image.uncertainty.array > 0)
     residual = np.where(used, image.data - model, 0.0)
     squares = np.where(used, residual**2 / np.where(used, image.uncertainty.array, 1.0), 0.0)
     share = np.maximum(gaussian_filter(used.astype(float), _AROUND), 1e-3)

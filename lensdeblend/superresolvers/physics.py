@@ -35,6 +35,8 @@ from lensdeblend.options import check_choice, check_device, check_switch, check_
 from lensdeblend.reconstructors.network_domain import as_seen
 from lensdeblend.results import SuperResolution
 from lensdeblend.scenes import GaussianPSF
+from lensdeblend.superresolvers.batches import batches
+from lensdeblend.superresolvers.filling import known
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.physics_clumps import with_fitted_clumps
 from lensdeblend.superresolvers.physics_dressing import Drawn, dressed, source_images
@@ -132,26 +134,24 @@ class Physics(SuperResolver):
     ) -> list[SuperResolution]:
         """Return one `~lensdeblend.results.SuperResolution` an image, those of one grid and PSF computed together."""
         device = chosen_device(self.device)
-        groups: dict[tuple, list[int]] = {}
-        views, known = [], candidates(str(self.weights), device, _ARCHITECTURE)
-        for index, image in enumerate(images):
+        keys, views, cards = [], [], candidates(str(self.weights), device, _ARCHITECTURE)
+        for image in images:
             if isinstance(image, Mapping):
                 raise TypeError("physics takes one image, not bands: give it one band, or choose method='forward'")
             pixels = FinePixels(image, factor)
             named = self.weights != AUTO
-            view = NetworkView.of(image, known, named=named, method="physics", nearest=True)
+            view = NetworkView.of(image, cards, named=named, method="physics", nearest=True)
             psf = None if image.psf is None else np.asarray(image.psf, dtype=float).tobytes()
             unit = str(image.unit)
-            key = (view.card.name, view.is_familiar, image.data.shape, pixels.scale, view.grid.offset, psf, unit)
-            groups.setdefault(key, []).append(index)
+            keys.append(
+                (view.card.name, view.is_familiar, image.data.shape, pixels.scale, view.grid.offset, psf, unit)
+            )
             views.append((pixels, view))
         results: list[SuperResolution | None] = [None] * len(images)
         with torch.no_grad():
-            for members in groups.values():
-                for start in range(0, len(members), self.batch):
-                    part = members[start:start + self.batch]
-                    for index, result in zip(part, self._together([views[i] for i in part], device, rng)):
-                        results[index] = result
+            for part in batches(keys, self.batch):
+                for index, result in zip(part, self._together([views[i] for i in part], device, rng)):
+                    results[index] = result
         return results
 
     def _together(
@@ -274,7 +274,7 @@ def _plain(images: Sequence[NDData], device: str) -> tuple[Tensor, Tensor, Tenso
     """Data and one over the noise, in units of the brightest pixel; these units."""
     rows, weights, units = [], [], []
     for image in images:
-        good = np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
+        good = known(image)
         data = np.where(good, image.data, 0.0)
         unit = float(np.abs(data).max()) or 1.0
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -19,6 +19,7 @@ from lensdeblend.lensing.subdivision import PixelGrid
 from lensdeblend.results import SuperResolution
 from lensdeblend.superresolvers.finer import FinePixels
 from lensdeblend.superresolvers.leftover import left_by
+from lensdeblend.superresolvers.poor_fit import is_poor
 
 __all__ = ["Drawn", "dressed", "source_images"]
 
@@ -81,8 +82,8 @@ def _dressed(pixels: FinePixels, drawn: Drawn, table: QTable, flags, psf, meta) 
         count -= int(image.mask.sum())
     freedom = max(count - (len(drawn.errors) if drawn.told is None else drawn.told), 1)
     chi2 = float(drawn.chi2) * count / freedom
-    poor = chi2 > 1 + 3 * np.sqrt(2 / freedom)
-    flags = [*flags, *["poor fit"] * bool(poor)]
+    poor = is_poor(chi2, freedom)
+    flags = [*flags, *["poor fit"] * poor]
     seen = drawn.images[0]
     if poor and drawn.model is not None:
         seen = seen + left_by(drawn.model, pixels)

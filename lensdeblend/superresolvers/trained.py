@@ -17,8 +17,10 @@ from lensdeblend.networks.unlensing import Seen
 from lensdeblend.options import check_device, check_factor, check_whole, chosen_device
 from lensdeblend.reconstructors.network_grid import gaussian_width
 from lensdeblend.results import SuperResolution
-from lensdeblend.superresolvers.filling import filled
+from lensdeblend.superresolvers.batches import batches
+from lensdeblend.superresolvers.filling import filled, known
 from lensdeblend.superresolvers.finer import FinePixels
+from lensdeblend.superresolvers.poor_fit import is_poor
 from lensdeblend.superresolvers.super_weights import AUTO, NetworkView, candidates, super_weights
 
 __all__ = ["FACTOR", "Shown", "Trained"]
@@ -105,24 +107,21 @@ class Trained(SuperResolver):
                 f"{self.name} makes pixels {FACTOR} times smaller and nothing else; got factor={factor}: "
                 "method='forward' and method='physics' take any factor from 1 to 5"
             )
-        groups: dict[tuple, list[int]] = {}
-        views, known = [], candidates(str(self.weights), device, self.architecture)
-        for index, image in enumerate(images):
+        keys, views, cards = [], [], candidates(str(self.weights), device, self.architecture)
+        for image in images:
             if isinstance(image, Mapping):
                 raise TypeError(
                     f"{self.name} takes one image, not bands: give it one band, or choose method='forward'"
                 )
-            view = NetworkView.of(image, known, named=self.weights != AUTO, method=self.name)
+            view = NetworkView.of(image, cards, named=self.weights != AUTO, method=self.name)
             pixels = FinePixels(image, factor)
-            groups.setdefault((view.card.name, image.data.shape, pixels.scale), []).append(index)
+            keys.append((view.card.name, image.data.shape, pixels.scale))
             views.append((pixels, view))
         results: list[SuperResolution | None] = [None] * len(images)
         with torch.no_grad():
-            for members in groups.values():
-                for start in range(0, len(members), self.batch):
-                    part = members[start:start + self.batch]
-                    for index, result in zip(part, self._together([views[i] for i in part], device)):
-                        results[index] = result
+            for part in batches(keys, self.batch):
+                for index, result in zip(part, self._together([views[i] for i in part], device)):
+                    results[index] = result
         return results
 
     def _together(self, views: Sequence[tuple[FinePixels, NetworkView]], device: str) -> list[SuperResolution]:
@@ -135,27 +134,23 @@ class Trained(SuperResolver):
 
 def _dressed(pixels: FinePixels, flags: Sequence[str], fields: dict, meta: Mapping) -> SuperResolution:
     image, fine = pixels.image, fields.pop("image")
-    good = _good(image)
+    good = known(image)
     left = (np.where(good, image.data, 0) - pixels.gathered(fine))[good] / np.sqrt(image.uncertainty.array[good])
     freedom = max(int(good.sum()) - fields.pop("fitted"), 1)
     chi2 = float(np.sum(left**2)) / freedom
-    poor = ["poor fit"] if chi2 > 1 + 3 * np.sqrt(2 / freedom) else []
-    known = {"intrinsic": None, "source": None, "deflection": None, "convergence": None, "parameters": None}
+    poor = ["poor fit"] * is_poor(chi2, freedom)
+    absent = {"intrinsic": None, "source": None, "deflection": None, "convergence": None, "parameters": None}
     return SuperResolution(
         image=pixels.dressed(fine), chi2=chi2, flags=(*flags, *poor), meta={**meta, "degrees_of_freedom": freedom},
-        **{**known, **fields},
+        **{**absent, **fields},
     )
 
 
 def _plain(image: NDData) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, float]:
     """Data and noise without holes, one over the noise, width of the PSF in pixels, the unit of all."""
-    good = _good(image)
+    good = known(image)
     data = filled(np.where(good, image.data, 0.0).astype(float), ~good)
     unit = float(np.abs(data).max()) or 1.0
     sigma = np.sqrt(np.where(good, image.uncertainty.array, np.median(image.uncertainty.array[good])))
     width = 0.0 if image.psf is None else gaussian_width(image.psf)
     return data / unit, sigma / unit, np.where(good, unit / sigma, 0.0), width, unit
-
-
-def _good(image: NDData) -> np.ndarray:
-    return np.ones(image.data.shape, bool) if image.mask is None else ~image.mask
